@@ -1,0 +1,31 @@
+"""Identifiers. Everything Plaudit names by itself sorts by time: a prefix and a UUIDv7 (RFC 9562, section 5.7)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import time
+
+
+def uuid7(now_ms: int | None = None) -> str:
+    """A UUIDv7 as 32 hexadecimal digits; ``now_ms`` is the Unix time in milliseconds (the clock's when None)."""
+    stamp = (time.time_ns() // 1_000_000 if now_ms is None else now_ms) & ((1 << 48) - 1)
+    random = int.from_bytes(os.urandom(10), "big")
+    value = stamp << 80 | 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0b10 << 62 | random & ((1 << 62) - 1)
+    return f"{value:032x}"
+
+
+def new_id(prefix: str) -> str:
+    """``prefix`` followed by a fresh UUIDv7, for example ``new_id("fb_")``."""
+    return prefix + uuid7()
+
+
+def user_hash(secret: bytes, project: str, user: str) -> str:
+    """The only form in which a user is stored: HMAC-SHA256 of project and the application's user id, 32 digits."""
+    return hmac.new(secret, f"{project}\0{user}".encode(), hashlib.sha256).hexdigest()[:32]
+
+
+def text_hash(text: str) -> str:
+    """SHA-256 of a text, 64 hexadecimal digits."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,260 @@
+"""Every setting of every process. Flags > environment (``PLAUDIT_…``, nested with ``__``) > ``.env`` > ``plaudit.toml``.
+
+For example ``PLAUDIT_PORT=9000``, ``PLAUDIT_TRAIN__MIN_NEW_VOTES=64``, or in ``plaudit.toml``::
+
+    port = 9000
+    [train]
+    min_new_votes = 64
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+_LONGEST_SOCKET_PATH = 100
+"""Linux refuses Unix socket paths from 108 bytes on."""
+
+VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+
+
+class SettingsError(ValueError):
+    """A setting is wrong; the message names the field, the value and the fix."""
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SamplingSettings(_Group):
+    """What a request gets that names nothing itself."""
+
+    temperature: float = Field(default=0.3, ge=0, le=2, description="For a single answer.")
+    pair_temperature: float = Field(default=0.7, ge=0, le=2, description="For answers shown side by side.")
+    max_tokens: int = Field(default=256, ge=1, le=8192)
+
+
+class EngineSettings(_Group):
+    """The vLLM child process."""
+
+    max_loras: int = Field(default=4, ge=2, le=64, description="Adapters in one batch (--max-loras).")
+    max_cpu_loras: int = Field(default=16, ge=4, le=256, description="Adapters held, live and draining ones included.")
+    max_lora_rank: int = Field(default=16, description="--max-lora-rank.")
+    max_model_len: int | None = Field(default=None, ge=32, description="Context in tokens; None: at most 2048.")
+    kv_cache_gb: int = Field(default=1, ge=1, description="VLLM_CPU_KVCACHE_SPACE, in GiB; CPU only.")
+    start_timeout_s: float = Field(default=300, gt=0)
+    probe_interval_s: float = Field(default=5, gt=0, description="Between two one-token readiness probes.")
+    probe_timeout_s: float = Field(default=20, gt=0, description="A probe without an answer by then: the engine is deaf.")
+    extra_args: tuple[str, ...] = Field(default=(), description="More flags for vLLM, as on its command line.")
+
+    @model_validator(mode="after")
+    def _rank_is_one_of_vllms(self) -> EngineSettings:
+        if self.max_lora_rank not in VLLM_RANKS:
+            raise ValueError(f"max_lora_rank={self.max_lora_rank}: vLLM takes one of {VLLM_RANKS}")
+        return self
+
+
+class LimitSettings(_Group):
+    max_body_bytes: int = Field(default=256 * 1024, ge=1024)
+    max_n: int = Field(default=4, ge=1, le=16)
+    max_messages: int = Field(default=256, ge=1)
+    request_timeout_s: float = Field(default=120, gt=0, description="One chat request, from first byte to last.")
+    receipt_days: float = Field(default=30, gt=0, description="How long a receipt lets its holder rate.")
+
+
+class RewardSettings(_Group):
+    """Reward model and judge: base + LoRA + linear head on mean-pooled response states (training figures: docs/training.md)."""
+
+    learning_rate: float = Field(default=3e-3, gt=0)
+    epochs: int = Field(default=6, ge=1)
+    batch_size: int = Field(default=16, ge=1)
+    thumb_weight: float = Field(default=0.5, ge=0)
+    score_penalty: float = Field(default=0.01, ge=0, description="Weight of (s_a + s_b)^2, which centres the scores.")
+    replay: int = Field(default=400, ge=0, description="At most so many older examples beside the new ones.")
+    judge_share: float = Field(default=1 / 3, gt=0, lt=1, description="Share of the raters whom only the judge sees.")
+    held_out_share: float = Field(default=0.2, gt=0, lt=0.5)
+
+
+class PpoSettings(_Group):
+    steps: int = Field(default=24, ge=1, description="Rollout batches.")
+    time_budget_s: float = Field(default=300, gt=0, description="Stop after the step in which this is reached.")
+    prompts_per_step: int = Field(default=32, ge=1)
+    samples_per_prompt: int = Field(default=4, ge=1)
+    max_new_tokens: int = Field(default=64, ge=1)
+    learning_rate: float = Field(default=1e-3, gt=0)
+    value_learning_rate: float = Field(default=1e-3, gt=0)
+    value_warmup_steps: int = Field(default=10, ge=0, description="Critic-only steps after each new reward model.")
+    epochs: int = Field(default=2, ge=1)
+    minibatches: int = Field(default=4, ge=1)
+    clip_range: float = Field(default=0.2, gt=0)
+    dual_clip: float = Field(default=3.0, gt=1)
+    value_clip: float = Field(default=0.2, gt=0)
+    gamma: float = Field(default=1.0, gt=0, le=1)
+    lam: float = Field(default=0.95, ge=0, le=1, description="GAE lambda of the policy; the critic uses 1.")
+    kl_coef: float = Field(default=0.05, ge=0)
+    kl_target: float | None = Field(default=6.0, description="Nats a sequence for adaptive KL; None: kl_coef stays fixed.")
+    kl_reference: Literal["champion", "base"] = "base"
+    stop_kl: float = Field(default=0.02, gt=0, description="Approximate KL to the rollout policy that ends an update early.")
+    missing_eos_penalty: float = Field(default=1.0, ge=0)
+    reward_clip: float = Field(default=5.0, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    importance_cap: float = Field(default=2.0, ge=1, description="Cap of the engine-mismatch weight.")
+
+
+class GateSettings(_Group):
+    prompts: int = Field(default=1024, ge=1, description="Prompts for the judge's comparison.")
+    min_win_rate: float = Field(default=0.5, ge=0, le=1, description="The Wilson lower bound must exceed it.")
+    max_kl_champion: float = Field(default=10.0, gt=0, description="Nats a sequence.")
+    max_kl_base: float = Field(default=25.0, gt=0)
+    min_length_ratio: float = Field(default=0.5, gt=0, description="Median answer length over the champion's.")
+    max_length_ratio: float = Field(default=1.25, gt=0)
+    min_well_formed_ratio: float = Field(default=0.95, gt=0, le=1, description="Share of well-formed answers, over it.")
+
+
+class TrainSettings(_Group):
+    algorithm: Literal["ppo", "rloo"] = "ppo"
+    min_new_votes: int = Field(default=32, ge=1, description="New joined votes that start a cycle.")
+    poll_s: float = Field(default=1.0, gt=0)
+    orphan_hours: float = Field(default=24, gt=0, description="How long feedback waits for its completion.")
+    lora_rank: int = Field(default=16)
+    lora_alpha: int = Field(default=32, ge=1)
+    threads: int | None = Field(default=None, ge=1, description="CPU threads; None: PyTorch's own choice.")
+    nice: int = Field(default=10, ge=0, le=19, description="Process priority: 19 is the most polite.")
+    rollouts: Literal["engine", "local"] = Field(default="engine", description="Who generates; 'engine' falls back on 'local'.")
+    reward: RewardSettings = RewardSettings()
+    ppo: PpoSettings = PpoSettings()
+    gates: GateSettings = GateSettings()
+
+    @model_validator(mode="after")
+    def _rank_is_one_of_vllms(self) -> TrainSettings:
+        if self.lora_rank not in VLLM_RANKS:
+            raise ValueError(f"lora_rank={self.lora_rank}: vLLM takes one of {VLLM_RANKS}")
+        return self
+
+
+class RolloutStep(_Group):
+    state: Literal["CANARY", "RAMP"]
+    coverage: float = Field(gt=0, le=1)
+    min_users: int = Field(ge=0, description="Analysed users per arm before the step is left.")
+    min_seconds: float = Field(ge=0)
+
+
+class RolloutSettings(_Group):
+    """The rollout controller: error levels hold whatever the numbers (docs/experiments.md)."""
+
+    poll_s: float = Field(default=60, gt=0)
+    alpha: float = Field(default=0.05, gt=0, lt=1, description="False promotions, over all rollouts of a project.")
+    rollback_alpha: float = Field(default=0.01, gt=0, lt=1, description="False rollbacks per rollout.")
+    srm_limit: float = Field(default=1000, gt=1, description="E-value of a sample-ratio mismatch that holds a rollout.")
+    duel_margin: float = Field(default=0.02, ge=0, lt=0.5)
+    guardrail_ratio: float = Field(default=1.10, gt=1, description="theta0 of the guardrails' non-inferiority.")
+    guardrail_evidence: float = Field(default=20, gt=1)
+    guardrails: tuple[Literal["thumbs_down", "error"], ...] = ("thumbs_down", "error")
+    non_inferior: tuple[Literal["duel", "thumbs_down"], ...] = ("duel", "thumbs_down")
+    expire_days: float = Field(default=14, gt=0)
+    steps: tuple[RolloutStep, ...] = (
+        RolloutStep(state="CANARY", coverage=0.02, min_users=20, min_seconds=3600),
+        RolloutStep(state="RAMP", coverage=0.10, min_users=50, min_seconds=3600),
+        RolloutStep(state="RAMP", coverage=0.20, min_users=50, min_seconds=3600),
+        RolloutStep(state="RAMP", coverage=0.50, min_users=50, min_seconds=3600),
+        RolloutStep(state="RAMP", coverage=1.00, min_users=50, min_seconds=3600),
+    )
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(
+        env_prefix="PLAUDIT_", env_nested_delimiter="__", env_file=".env", toml_file="plaudit.toml", extra="ignore", frozen=True
+    )
+
+    data_dir: Path = Field(default=Path(".plaudit"), description="Everything Plaudit keeps: log, keys, models, adapters.")
+    model: str = Field(default="smollm2", description="'smollm2', 'starter', a Hugging Face id, or a path.")
+    project: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535, description="The gateway.")
+    page: Literal["auto", "on", "off"] = Field(default="auto", description="Chat page without a key; auto: on loopback only.")
+    engine_urls: tuple[str, ...] = Field(default=(), description="Engines run elsewhere; empty: one of our own.")
+    log_backend: Literal["sqlite", "kafka"] = "sqlite"
+    kafka_bootstrap_servers: str = "127.0.0.1:9092"
+    kafka_topic_prefix: str = "plaudit"
+    secret: SecretStr | None = Field(
+        default=None, description="Seals receipts and hashes users; None: made once, kept in the data folder."
+    )
+    metrics_port_trainer: int = Field(default=9101, ge=0, le=65535)
+    metrics_port_controller: int = Field(default=9102, ge=0, le=65535)
+    seed: int = Field(default=0, ge=0)
+    sampling: SamplingSettings = SamplingSettings()
+    engine: EngineSettings = EngineSettings()
+    limits: LimitSettings = LimitSettings()
+    train: TrainSettings = TrainSettings()
+    rollout: RolloutSettings = RolloutSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def run_dir(self) -> Path:
+        """Sockets, process ids and log files."""
+        return self.data_dir / "run"
+
+    @property
+    def adapters_dir(self) -> Path:
+        return self.data_dir / "adapters"
+
+    @property
+    def models_dir(self) -> Path:
+        return self.data_dir / "models"
+
+    @property
+    def trainer_dir(self) -> Path:
+        return self.data_dir / "trainer" / self.project
+
+    @property
+    def log_path(self) -> Path:
+        return self.data_dir / "log.db"
+
+    @property
+    def database_path(self) -> Path:
+        return self.data_dir / "plaudit.db"
+
+    @property
+    def engine_socket(self) -> Path:
+        path = self.run_dir.absolute() / "engine.sock"
+        if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH:
+            return path
+        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"plaudit-{os.getuid()}-{digest}.sock"
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """Where the engines listen: ``http://host:port`` or ``unix:/path/to/socket``."""
+        return self.engine_urls or (f"unix:{self.engine_socket}",)
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Settings from all sources; ``flags`` that are None were not given. Raises `SettingsError`, one line a field."""
+    try:
+        return Settings(**{name: value for name, value in flags.items() if value is not None})
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(e) for e in error.errors())) from error
+    except ValueError as error:
+        raise SettingsError(f"settings: {error}") from error
+
+
+def _explain(error: Any) -> str:
+    path = [str(part) for part in error["loc"]]
+    variable = "PLAUDIT_" + "__".join(part.upper() for part in path)
+    return f"{'.'.join(path)}={error['input']!r}: {error['msg']}. Set {variable}, or {'.'.join(path)} in plaudit.toml."
