@@ -52,6 +52,7 @@ class Exposure(Frozen):
     propensities: dict[Arm, float] = Field(default_factory=dict)
     bucket: float = Field(default=0.0, ge=0, lt=1, description="u of the unit under the rollout's salt.")
     fallback: str | None = Field(default=None, description="Why the served arm differs from the assigned one.")
+    coin: float | None = Field(default=None, ge=0, lt=1, description="The toss that put a duel's two answers on their sides.")
 
 
 class CompletionCreated(Frozen):
@@ -96,7 +97,7 @@ FeedbackKind = Literal["rating", "preference"]
 class Target(Frozen):
     """What feedback is about: one completion, or the completions of a comparison in display order (a, b)."""
 
-    completion_ids: tuple[str, ...] = Field(min_length=1, max_length=4)
+    completion_ids: tuple[str, ...] = Field(min_length=1, max_length=16)
     comparison_id: str | None = None
 
     @property

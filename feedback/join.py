@@ -1,0 +1,244 @@
+"""The join: feedback meets the completions it is about, in whatever order the two arrive.
+
+The result depends on the log's records alone, not on the order in which they were read: every fact keeps its place in
+the log, and each slot (target, rater, kind) is folded in log order. A new reader rebuilds the same votes by replay.
+Every completion read is kept, rated or not: memory grows with the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+from feedback.events import (
+    CompletionCreated,
+    Event,
+    Exposure,
+    FeedbackKind,
+    FeedbackRetracted,
+    FeedbackSet,
+    Judgement,
+    Source,
+    Target,
+)
+from feedback.log import Position, Record
+
+
+@dataclass(frozen=True)
+class Vote:
+    """One person's standing judgement, joined to what it is about."""
+
+    feedback_id: str
+    time: float
+    """Unix seconds at which the feedback was taken."""
+    project: str
+    key: str
+    """Partition key: the conversation."""
+    rater: str
+    source: Source
+    judgement: Judgement
+    target: Target
+    completions: tuple[CompletionCreated, ...]
+    """In the target's order: for a comparison (a, b), a being the one shown first."""
+    exposures: tuple[Exposure, ...]
+    """As the receipt had them, in the same order; the completions' own if it had none."""
+    positions: tuple[Position, ...]
+    """Places in the log: the feedback's, then the completions'."""
+
+
+class Counts(NamedTuple):
+    """Distinct facts, whatever the number of copies read.
+
+    ``feedback_read == joined + waiting`` and ``joined == votes + superseded + excluded``.
+    """
+
+    completions: int
+    feedback_read: int
+    """``feedback.set`` facts."""
+    joined: int
+    """Those whose completions are all there, whether or not they became a vote."""
+    waiting: int
+    """Those with a completion missing."""
+    retractions: int
+    """``feedback.retracted`` facts."""
+    superseded: int
+    """Joined feedback that a later one of the same rater and kind replaced or took back."""
+    excluded: int
+    """Standing joined feedback about a completion that did not end well: never a label."""
+    votes: int
+
+
+class _Place(NamedTuple):
+    """Order of a slot's facts. They share a key, so a partition: the offset decides."""
+
+    partition: int
+    offset: int
+    event_id: str
+
+
+class _Shown(NamedTuple):
+    place: _Place
+    record: Record
+    data: CompletionCreated
+
+
+class _Said(NamedTuple):
+    place: _Place
+    record: Record
+    data: FeedbackSet | FeedbackRetracted
+
+
+class _Slot(NamedTuple):
+    project: str
+    target: Target
+    rater: str
+    kind: FeedbackKind
+
+
+_K = TypeVar("_K")
+_F = TypeVar("_F", _Shown, _Said)
+
+
+class Joiner:
+    """Takes the records of the completions and feedback topics in any order and number; ignores all others.
+
+    Last writer wins in each slot: facts are taken in log order, but one whose client sequence is lower than the
+    highest before it is late and loses. Copies (the same event id, or the same feedback id in a slot) count once, at
+    their first place. Records of other projects are ignored if a ``project`` is given.
+    """
+
+    def __init__(self, project: str | None = None) -> None:
+        self._project = project
+        self._completions: dict[tuple[str, str], _Shown] = {}
+        self._slots: dict[_Slot, dict[str, _Said]] = {}
+        self._first_places: dict[str, _Place] = {}
+
+    def add(self, record: Record) -> None:
+        event = record.event
+        if self._project is not None and event.project != self._project:
+            return
+        place = _Place(record.position.partition, record.position.offset, event.id)
+        data = event.data
+        if isinstance(data, CompletionCreated):
+            _keep_first(self._completions, (event.project, data.completion_id), _Shown(place, record, data))
+        elif isinstance(data, FeedbackSet | FeedbackRetracted):
+            kind = data.judgement.kind if isinstance(data, FeedbackSet) else data.kind
+            slot = _Slot(event.project, data.target, data.rater, kind)
+            _keep_first(self._slots.setdefault(slot, {}), event.id, _Said(place, record, data))
+            self._first_places[event.id] = min(place, self._first_places.get(event.id, place))
+
+    def extend(self, records: Iterable[Record]) -> None:
+        for record in records:
+            self.add(record)
+
+    def votes(self) -> list[Vote]:
+        """Every standing vote on completions that ended well, by time of the feedback, then by its id."""
+        votes = []
+        for slot, facts in self._slots.items():
+            standing = _standing(self._distinct(facts))
+            completions = self._completions_of(slot)
+            if standing is not None and isinstance(standing.data, FeedbackSet) and _all_ended_well(completions):
+                votes.append(_vote(slot, standing, standing.data, completions))
+        return sorted(votes, key=lambda vote: (vote.time, vote.feedback_id, vote.positions[0]))
+
+    def orphans(self, now: float, hours: float) -> list[Record]:
+        """Feedback that has waited longer than ``hours`` for a completion, in log order. It joins whenever that comes.
+
+        ``now`` is in Unix seconds.
+        """
+        waiting = [
+            said.record
+            for slot, facts in self._slots.items()
+            if not self._completions_of(slot)
+            for said in self._distinct(facts)
+            if isinstance(said.data, FeedbackSet) and now - said.record.event.time > hours * 3600
+        ]
+        return sorted(waiting, key=lambda record: record.position)
+
+    @property
+    def counts(self) -> Counts:
+        read = joined = retractions = superseded = excluded = votes = 0
+        for slot, facts in self._slots.items():
+            distinct = self._distinct(facts)
+            sets = sum(isinstance(said.data, FeedbackSet) for said in distinct)
+            read += sets
+            retractions += len(distinct) - sets
+            completions = self._completions_of(slot)
+            if not completions:
+                continue
+            joined += sets
+            standing = _standing(distinct)
+            stands = int(standing is not None and isinstance(standing.data, FeedbackSet))
+            superseded += sets - stands
+            votes += stands * _all_ended_well(completions)
+            excluded += stands * (not _all_ended_well(completions))
+        return Counts(len(self._completions), read, joined, read - joined, retractions, superseded, excluded, votes)
+
+    def to_state(self) -> list[dict[str, Any]]:
+        """What the joiner knows, as JSON values, in an order of its own: equal for equal knowledge."""
+        records = [shown.record for shown in self._completions.values()]
+        records += [said.record for facts in self._slots.values() for said in facts.values()]
+        records.sort(key=lambda record: (record.position, record.event.id))
+        return [{"position": list(record.position), "event": record.event.model_dump(mode="json")} for record in records]
+
+    @classmethod
+    def from_state(cls, state: Iterable[dict[str, Any]], project: str | None = None) -> Joiner:
+        joiner = cls(project)
+        for entry in state:
+            topic, partition, offset = entry["position"]
+            joiner.add(Record(Position(topic, partition, offset), Event.model_validate(entry["event"])))
+        return joiner
+
+    def _completions_of(self, slot: _Slot) -> list[_Shown]:
+        """The completions of a slot's target, in its order; none unless all are there."""
+        found = [self._completions.get((slot.project, name)) for name in slot.target.completion_ids]
+        return [shown for shown in found if shown is not None] if None not in found else []
+
+    def _distinct(self, facts: dict[str, _Said]) -> list[_Said]:
+        """A slot's facts in log order, each once."""
+        distinct: dict[tuple[str, str], _Said] = {}
+        for said in sorted(facts.values(), key=lambda said: said.place):
+            if said.place == self._first_places[said.place.event_id]:
+                distinct.setdefault((said.data.type, said.data.feedback_id), said)
+        return list(distinct.values())
+
+
+def _keep_first(facts: dict[_K, _F], key: _K, fact: _F) -> None:
+    known = facts.get(key)
+    if known is None or fact.place < known.place:
+        facts[key] = fact
+
+
+def _standing(facts: Sequence[_Said]) -> _Said | None:
+    """The fact that holds after all of them, given in log order."""
+    standing: _Said | None = None
+    highest: int | None = None
+    for said in facts:
+        sequence = said.data.client_sequence
+        if sequence is not None and highest is not None and sequence < highest:
+            continue
+        highest = highest if sequence is None else sequence
+        standing = said
+    return standing
+
+
+def _all_ended_well(completions: Sequence[_Shown]) -> bool:
+    return bool(completions) and all(shown.data.outcome == "ok" for shown in completions)
+
+
+def _vote(slot: _Slot, said: _Said, feedback: FeedbackSet, completions: Sequence[_Shown]) -> Vote:
+    event = said.record.event
+    return Vote(
+        feedback_id=feedback.feedback_id,
+        time=event.time,
+        project=slot.project,
+        key=event.key,
+        rater=slot.rater,
+        source=feedback.source,
+        judgement=feedback.judgement,
+        target=slot.target,
+        completions=tuple(shown.data for shown in completions),
+        exposures=feedback.exposures or tuple(shown.data.exposure for shown in completions),
+        positions=(said.record.position, *(shown.record.position for shown in completions)),
+    )

@@ -1,0 +1,29 @@
+"""Opens the event log that the settings name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from feedback.log import EventLog
+
+
+def open_log(
+    backend: Literal["sqlite", "kafka"],
+    path: Path | str,
+    *,
+    kafka_bootstrap_servers: str = "",
+    kafka_topic_prefix: str = "plaudit",
+) -> EventLog:
+    """The log in the SQLite file ``path``; with Kafka that file is the outbox, and reads come from Kafka.
+
+    Kafka need not be there yet. Raises `LogUnavailable` if the file cannot be opened.
+    """
+    if backend == "kafka":
+        from feedback.kafka_log import KafkaLog  # only who uses Kafka loads its client
+
+        return KafkaLog(path, kafka_bootstrap_servers, kafka_topic_prefix)
+
+    from feedback.sqlite_log import SqliteLog
+
+    return SqliteLog(path)

@@ -1,0 +1,96 @@
+"""Receipts: the sealed token that comes with an answer and lets its holder rate it, without a key and without a lookup.
+
+Sealed with Fernet (AES-128-CBC and HMAC-SHA256: opaque, and any altered bit is noticed). The first secret seals; all
+of them open, so that secrets can be changed while receipts are about.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Sequence
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from pydantic import ValidationError
+
+from feedback.events import Exposure, Frozen, Target
+
+_LABEL = b"plaudit receipt v1"
+_LONGEST = 32_768
+
+
+class Receipt(Frozen):
+    """Who was shown what, and until when it may be rated (Unix seconds)."""
+
+    project: str
+    target: Target
+    exposures: tuple[Exposure, ...]
+    user: str
+    """User hash."""
+    conversation: str
+    issued: float
+    expires: float
+
+
+class ReceiptError(Exception):
+    """A receipt that cannot be used; ``status``, ``code`` and ``message`` are what an API answers."""
+
+    status = 400
+    code = "receipt_error"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class ReceiptInvalid(ReceiptError):
+    """Not sealed by us, or altered since."""
+
+    code = "receipt_invalid"
+
+
+class ReceiptExpired(ReceiptError):
+    """Sealed by us, too long ago."""
+
+    status = 410
+    code = "receipt_expired"
+
+
+class Receipts:
+    """Seals and opens receipts. Tokens are URL-safe and one receipt has many: each sealing draws a new nonce."""
+
+    def __init__(self, secrets: Sequence[bytes], clock: Callable[[], float] = time.time) -> None:
+        if not secrets or not all(secrets):
+            raise ValueError("receipts need at least one secret, and none may be empty")
+        self._fernet = MultiFernet([Fernet(_key(secret)) for secret in secrets])
+        self._clock = clock
+
+    def seal(self, receipt: Receipt) -> str:
+        return self._fernet.encrypt(receipt.model_dump_json().encode()).decode().rstrip("=")
+
+    def open(self, token: str) -> Receipt:
+        """The receipt in a token. Raises `ReceiptInvalid` or `ReceiptExpired`."""
+        try:
+            receipt = Receipt.model_validate_json(self._fernet.decrypt(_canonical(token)))
+        except (InvalidToken, ValidationError, ValueError, binascii.Error) as error:
+            raise ReceiptInvalid("receipt is not valid: send it exactly as it came with the answer") from error
+        if self._clock() >= receipt.expires:
+            raise ReceiptExpired("receipt has expired: only newer answers can be rated")
+        return receipt
+
+
+def _key(secret: bytes) -> bytes:
+    return base64.urlsafe_b64encode(hmac.new(secret, _LABEL, hashlib.sha256).digest())
+
+
+def _canonical(token: str) -> bytes:
+    """The padded token. Base64 ignores the last digit's spare bits and foreign characters: such a token is refused."""
+    if len(token) > _LONGEST:
+        raise ValueError("too long")
+    padded = token.encode("ascii") + b"=" * (-len(token) % 4)
+    if base64.urlsafe_b64encode(base64.urlsafe_b64decode(padded)) != padded:
+        raise ValueError("not canonical")
+    return padded

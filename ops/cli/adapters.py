@@ -1,0 +1,53 @@
+"""``plaudit adapters``: what has been trained, why it was taken or refused, and what it learned from."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from ops.cli.common import CommandError, DataDir, Json, Project, print_json, print_table, settings_from, when
+from ops.registry import Registry
+
+app = typer.Typer(no_args_is_help=True, help="Adapters: list, show.")
+
+
+@app.command("list")
+def list_adapters(data_dir: DataDir = None, project: Project = None, json: Json = False) -> None:
+    """The adapters of a project, oldest first, with what became of each."""
+    from ops.lineage import adapter_states
+
+    settings = settings_from(data_dir, project=project)
+    manifests = Registry(settings.adapters_dir).list(settings.project)
+    states = adapter_states(settings, manifests)
+    if json:
+        print_json([m.model_dump(mode="json") | {"state": states[m.id]} for m in manifests])
+        return
+    rows = [
+        [m.id, m.parent, states[m.id], f"{sum(g.passed for g in m.gates)}/{len(m.gates)}", when(m.published)] for m in manifests
+    ]
+    print_table(f"Adapters of {settings.project}", ["id", "parent", "state", "gates", "published"], rows)
+
+
+@app.command()
+def show(
+    adapter_id: Annotated[str, typer.Argument(help="As in 'plaudit adapters list'.")],
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """One adapter: parent, state, gates with figures, and what it was trained on."""
+    from ops.lineage import adapter_states
+
+    settings = settings_from(data_dir)
+    try:
+        manifest = Registry(settings.adapters_dir).get(adapter_id)
+    except LookupError as error:
+        raise CommandError(f"adapter {adapter_id!r}: there is none; see 'plaudit adapters list'") from error
+    state = adapter_states(settings, [manifest])[manifest.id]
+    if json:
+        print_json(manifest.model_dump(mode="json") | {"state": state})
+        return
+    gates = [[g.name, "passed" if g.passed else "failed", g.value, g.threshold, g.detail] for g in manifest.gates]
+    print(f"{manifest.id}: {state}; parent {manifest.parent}; published {when(manifest.published)}")
+    print_table("Gates", ["gate", "outcome", "figure", "threshold", "detail"], gates)
+    print_table("Training", ["what", "value"], [[key, value] for key, value in manifest.training.items()])

@@ -1,0 +1,91 @@
+"""The commands that bring simulated people: ``demo`` and ``simulate``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ops.cli import load
+from ops.cli.common import CommandError, DataDir, Json, print_json, settings_from
+
+_People = Annotated[
+    Literal["taste", "random"],
+    typer.Option("--people", help="Vote by a hidden taste, or at random."),
+]
+_Seed = Annotated[int, typer.Option("--seed", help="Of people, questions, training.", min=0)]
+
+
+def demo(
+    report: Annotated[Path | None, typer.Option("--report", help="Where to write it. [default: in the data folder]")] = None,
+    people: _People = "taste",
+    seed: _Seed = 0,
+    votes: Annotated[int, typer.Option("--votes", help="At most so many votes.", min=50)] = 800,
+    data_dir: DataDir = None,
+    port: Annotated[int, typer.Option("--port", help="The gateway's port; the two above it serve metrics.")] = 8100,
+    json: Json = False,
+) -> None:
+    """Simulated people talk to the public API and vote; the model learns, is rolled out, and the better one stays."""
+    from ops.demo.plan import Plan
+    from ops.demo.run import run_demo
+
+    root = settings_from(data_dir).data_dir
+    folder = root / f"demo-{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}"
+    plan = Plan(seed=seed, mode=people, votes=votes)
+    figures = run_demo(folder, (root / "models").absolute(), port, plan, report or folder / "report.json")
+    if json:
+        print_json(figures)
+
+
+def simulate(
+    key: Annotated[str, typer.Option("--key", envvar="PLAUDIT_API_KEY", help="An API key ('plaudit keys create').")],
+    url: Annotated[str, typer.Option("--url", help="The running Plaudit.")] = "http://127.0.0.1:8000/v1",
+    votes: Annotated[int, typer.Option("--votes", help="Votes to gather.", min=1)] = 100,
+    count: Annotated[int, typer.Option("--count", help="How many people.", min=1)] = 200,
+    people: _People = "taste",
+    seed: _Seed = 0,
+    concurrency: Annotated[int, typer.Option("--concurrency", help="People at once.", min=1, max=256)] = 8,
+    json: Json = False,
+) -> None:
+    """Let simulated people (who know the starter model's subjects) ask and vote over HTTP."""
+    import asyncio
+    from dataclasses import asdict
+
+    from ops.crowd import Crowd
+
+    crowd = Crowd(load("ops.domain.people:crowd")(count, seed=seed, mode=people), base_url=url, api_key=key, seed=seed)
+
+    async def talk() -> None:
+        try:
+            await crowd.vote(votes, concurrency)
+        finally:
+            await crowd.close()
+
+    asyncio.run(talk())
+    tally = asdict(crowd.tally)
+    if json:
+        print_json(tally)
+    else:
+        print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in tally.items() if name != "failures"))
+    if crowd.tally.votes < votes:
+        raise CommandError(f"only {crowd.tally.votes} of {votes} votes; the last failures: {crowd.tally.failures[-3:]}")
+
+
+def evaluate(
+    champion: Annotated[str, typer.Option("--champion", help="Adapter id, or 'base'.")],
+    initial: Annotated[str, typer.Option("--initial", help="Adapter id, or 'base'.")] = "base",
+    prompts: Annotated[int, typer.Option("--prompts", help="Held-out questions.", min=10)] = 1000,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Judge one adapter against another by the hidden taste without noise, on questions nobody was asked."""
+    figures = load("trainer.evaluate:run_evaluation")(
+        settings_from(data_dir), champion=champion, initial=initial, prompts=prompts
+    )
+    if json:
+        print_json(figures)
+    else:
+        for name, value in figures.items():
+            print(f"{name}: {value}")

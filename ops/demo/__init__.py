@@ -1,0 +1,1 @@
+"""The whole loop by itself: simulated people, a live table, a report."""

@@ -1,0 +1,206 @@
+"""The demo: start everything, let people talk and vote, watch the loop learn, and say what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ops.cli import load
+from ops.controller import Controller
+from ops.crowd import Crowd
+from ops.demo.board import board, live_board
+from ops.demo.facts import Facts
+from ops.demo.plan import Plan, demo_settings
+from ops.demo.report import closing_line, write_report
+from ops.errors import CommandError
+from ops.open_log import open_log_of
+from ops.settings import Settings
+from ops.up import environment_of, readiness, running
+
+_DECIDED = ("PROMOTED", "ROLLED_BACK", "EXPIRED")
+_CYCLE_DEADLINE_S = 420.0
+_TRICKLE_S = 1.0
+"""While the trainer learns, somebody asks something about once in so many seconds."""
+
+
+@dataclass
+class Stages:
+    """Seconds spent in each stage, in order; a stage entered again adds up."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    current: str = "start"
+    started: float = field(default_factory=time.monotonic)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        begun, self.current = time.monotonic(), name
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.monotonic() - begun
+
+    @property
+    def elapsed(self) -> float:
+        return time.monotonic() - self.started
+
+
+class Demo:
+    """One run of the loop against processes that are already up."""
+
+    def __init__(self, settings: Settings, plan: Plan, crowd: Crowd, facts: Facts, stages: Stages) -> None:
+        self._settings, self._plan, self._crowd, self._facts, self._stages = settings, plan, crowd, facts, stages
+        self._evidence: dict[str, Any] = {}
+
+    async def run(self) -> None:
+        """Votes, cycle, rollout; again while votes and time are left."""
+        with live_board(self._render) as live:
+            watcher = asyncio.create_task(self._watch())
+            try:
+                while self._another_cycle_fits():
+                    await self._gather()
+                    adapter = await self._await_cycle()
+                    if adapter is not None:
+                        await self._roll_out(adapter)
+            finally:
+                watcher.cancel()
+                self._facts.refresh()
+                live.refresh()
+
+    def _render(self) -> Any:
+        return board(self._stages.current, self._stages.elapsed, self._crowd.tally, self._facts, self._evidence)
+
+    async def _watch(self) -> None:
+        controller = Controller(self._facts.log, self._settings)
+        while True:
+            self._facts.refresh()
+            self._evidence = controller.status()
+            await asyncio.sleep(0.5)
+
+    def _another_cycle_fits(self) -> bool:
+        votes_left = self._plan.votes - self._crowd.tally.votes
+        time_left = self._plan.seconds - self._stages.elapsed
+        return self._votes_missing() + self._plan.rollout_votes // 2 <= votes_left and time_left >= self._plan.cycle_seconds
+
+    def _votes_missing(self) -> int:
+        learned = sum(int(cycle["new_votes"]) for cycle in self._facts.cycles())
+        return max(0, self._plan.votes_per_cycle - (self._crowd.tally.votes - learned))
+
+    async def _gather(self) -> None:
+        with self._stages.stage("people vote"):
+            await self._crowd.vote(self._votes_missing())
+
+    async def _await_cycle(self) -> str | None:
+        """The adapter the next cycle publishes with every gate passed; None when it publishes none."""
+        cycles = len(self._facts.cycles())
+        with self._stages.stage("training"):
+            deadline = time.monotonic() + _CYCLE_DEADLINE_S
+            while len(self._facts.cycles()) == cycles:
+                if time.monotonic() > deadline:
+                    raise CommandError(f"no training cycle ended within {_CYCLE_DEADLINE_S:.0f} s; see {self._settings.run_dir}")
+                await self._crowd.chat()
+                await asyncio.sleep(_TRICKLE_S)
+        adapter = self._facts.cycles()[-1].get("adapter")
+        return adapter if adapter and self._facts.states().get(adapter) != "REJECTED" else None
+
+    async def _roll_out(self, adapter: str) -> None:
+        with self._stages.stage("rollout"):
+            goal = min(self._plan.votes, self._crowd.tally.votes + self._plan.rollout_votes)
+            while self._crowd.tally.votes < goal and not self._decided(adapter):
+                if self._challenger_live(adapter):
+                    await self._crowd.vote(min(8, goal - self._crowd.tally.votes), concurrency=8)
+                else:
+                    await self._crowd.chat()
+                self._facts.refresh()
+            await self._settle(adapter)
+
+    async def _settle(self, adapter: str) -> None:
+        """Give the controller the time of a few looks at the last votes."""
+        deadline = time.monotonic() + 5
+        while not self._decided(adapter) and time.monotonic() < deadline:
+            await asyncio.sleep(0.2)
+
+    def _challenger_live(self, adapter: str) -> bool:
+        rollout = self._facts.rollout
+        return rollout is not None and rollout.challenger == adapter and adapter in self._facts.live
+
+    def _decided(self, adapter: str) -> bool:
+        rollout = self._facts.rollout
+        return (
+            rollout is not None
+            and rollout.state in _DECIDED
+            and adapter in self._facts.states()
+            and (self._facts.states()[adapter] in ("CHAMPION", *_DECIDED, "REFUSED"))
+        )
+
+
+def run_demo(data_dir: Path, models_dir: Path, port: int, plan: Plan, report_path: Path) -> dict[str, Any]:
+    """Run it all; the report, which is also written to ``report_path``."""
+    settings, stages = demo_settings(data_dir, models_dir, port, plan), Stages()
+    people = load("ops.domain.people:crowd")(plan.people, seed=plan.seed, mode=plan.mode)
+    with stages.stage("model"):
+        _prepare(settings)
+    started = time.monotonic()
+    stages.started = started
+    with stages.stage("start"):
+        up = running(settings, print)
+        supervisor = up.__enter__()
+    try:
+        key = load("serving.keys:KeyStore")(settings.database_path).create(settings.project, "app", "demo", None)[0]
+        with open_log_of(settings) as log:
+            facts = Facts(settings, log)
+            crowd = Crowd(people, base_url=f"http://{settings.host}:{port}/v1", api_key=key, seed=plan.seed)
+            asyncio.run(_talk(Demo(settings, plan, crowd, facts, stages), crowd))
+            _check(readiness(settings), supervisor.restarts())
+    finally:
+        up.__exit__(None, None, None)
+    with open_log_of(settings) as log:  # again, after everybody has stopped: what is on disk is what counts
+        facts = Facts(settings, log)
+        facts.refresh()
+        with stages.stage("evaluation"):
+            figures = _evaluate(settings, facts, plan)
+        report = write_report(
+            report_path, settings, plan, crowd.tally, facts, figures, stages.seconds, time.monotonic() - started
+        )
+    print(closing_line(report))
+    return report
+
+
+async def _talk(demo: Demo, crowd: Crowd) -> None:
+    try:
+        await demo.run()
+    finally:
+        await crowd.close()
+
+
+def _prepare(settings: Settings) -> None:
+    done = subprocess.run([sys.executable, "-m", "ops.cli", "prepare"], env=environment_of(settings), stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise CommandError("the starter model could not be prepared; the reason is above")
+
+
+def _check(reasons: list[str], restarts: dict[str, int]) -> None:
+    if reasons:
+        print(f"warning: not ready at the end: {'; '.join(reasons)}", file=sys.stderr)
+    for name, count in restarts.items():
+        if count:
+            print(f"warning: {name} was restarted {count} times", file=sys.stderr)
+
+
+def _evaluate(settings: Settings, facts: Facts, plan: Plan) -> dict[str, Any]:
+    champion = facts.rollout.champion if facts.rollout is not None else "base"
+    command = [sys.executable, "-m", "ops.cli", "evaluate", "--champion", champion, "--initial", "base", "--json"]
+    done = subprocess.run(
+        [*command, "--prompts", str(plan.evaluation_prompts)], env=environment_of(settings), stdout=subprocess.PIPE, timeout=300
+    )
+    if done.returncode:
+        raise CommandError("the evaluation failed; the reason is above")
+    figures: dict[str, Any] = json.loads(done.stdout)
+    return figures

@@ -1,0 +1,129 @@
+"""Simulated people with a hidden taste: they ask the starter domain's questions and judge what they get.
+
+They dislike rudeness, toxic words above all, rambling and nonsense, and like a correct and polite answer. Weights differ a
+little between people and every impression has noise, so votes disagree as real ones do. `gold` is the taste without either.
+Impressions are drawn from a hash of person, question and answer: the order of votes changes nothing, and sides can be swapped.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from ops.domain import facts
+from ops.domain.corpus import Message
+from ops.domain.rules import Attributes, attributes
+
+Choice = Literal["a", "b", "tie", "both_bad"]
+Thumb = Literal[1, -1]
+Mode = Literal["taste", "random"]
+
+NOISE = 0.5
+"""Scale of the Gumbel noise of an impression: the difference of two is logistic, so a lead of 1 loses in 1 of 8.4 votes."""
+
+TIE_MARGIN = 0.3
+"""Impressions closer than this are a tie."""
+
+BAD = -1.0
+"""Two answers that both impress less than this are both bad."""
+
+CONTENT = 0.75
+"""What an answer must impress for a thumb up."""
+
+SPREAD = 0.2
+"""Standard deviation of the logarithm of a person's weights around the shared ones."""
+
+THUMB_SHARES = (0.6, 1.0)
+"""Between these lies the share of answers that a person bothers to give a thumb."""
+
+
+@dataclass(frozen=True)
+class Taste:
+    """What each attribute adds to an answer's utility; ``toxic`` comes on top of ``rude``."""
+
+    correct: float = 1.5
+    polite: float = 1.0
+    rude: float = -1.0
+    toxic: float = -1.0
+    rambling: float = -1.0
+    garbled: float = -2.0
+
+    def utility(self, answer: Attributes) -> float:
+        return sum((float(getattr(self, field.name)) for field in fields(self) if getattr(answer, field.name)), 0.0)
+
+    def varied(self, rng: random.Random, spread: float) -> Taste:
+        """Every weight times a log-normal factor; signs stay."""
+        return Taste(*(getattr(self, field.name) * math.exp(rng.gauss(0, spread)) for field in fields(self)))
+
+
+SHARED = Taste()
+
+
+def gold(question: str, answer: str) -> float:
+    """The shared taste's utility, without noise."""
+    return SHARED.utility(attributes(question, answer))
+
+
+def gold_preference(question: str, a: str, b: str) -> float:
+    """1.0 where ``a`` is better by the shared taste, 0.0 where ``b`` is, 0.5 where they are as good."""
+    lead = gold(question, a) - gold(question, b)
+    return 0.5 if lead == 0 else float(lead > 0)
+
+
+class Person:
+    """One of the simulated people; the same ``seed`` is the same person."""
+
+    def __init__(self, seed: int | str, name: str | None = None) -> None:
+        rng = random.Random(f"person {seed}")
+        self.seed, self.name = seed, name or f"person-{seed}"
+        self.taste = SHARED.varied(rng, SPREAD)
+        self.thumb_share = rng.uniform(*THUMB_SHARES)
+
+    def ask(self, rng: random.Random) -> list[Message]:
+        """Messages that put a question of the train split."""
+        return [{"role": "user", "content": rng.choice(facts.questions("train")).text}]
+
+    def thumb(self, question: str, answer: str) -> Thumb | None:
+        """Up, down, or None where the person does not bother."""
+        if self._draws("bothers", question, answer).random() >= self.thumb_share:
+            return None
+        return 1 if self._impression(question, answer) > CONTENT else -1
+
+    def prefer(self, question: str, a: str, b: str) -> Choice:
+        """Which of two answers the person says is better."""
+        first, second = self._impression(question, a), self._impression(question, b)
+        if max(first, second) < BAD:
+            return "both_bad"
+        if abs(first - second) < TIE_MARGIN:
+            return "tie"
+        return "a" if first > second else "b"
+
+    def _impression(self, question: str, answer: str) -> float:
+        """The person's utility with Gumbel noise of mean zero."""
+        uniform = self._draws("impression", question, answer).random() or math.ulp(0.0)
+        gumbel = -math.log(-math.log(uniform)) - _EULER_GAMMA
+        return self.taste.utility(attributes(question, answer)) + NOISE * gumbel
+
+    def _draws(self, *what: str) -> random.Random:
+        return random.Random("\0".join((str(self.seed), *what)))
+
+
+class RandomPerson(Person):
+    """One whose votes say nothing about the answers."""
+
+    def thumb(self, question: str, answer: str) -> Thumb | None:
+        return self._draws("thumb", question, answer).choice((1, -1))
+
+    def prefer(self, question: str, a: str, b: str) -> Choice:
+        return self._draws("choice", question, a, b).choices(("a", "b", "tie", "both_bad"), (0.42, 0.42, 0.1, 0.06))[0]
+
+
+def crowd(count: int, *, seed: int = 0, mode: Mode = "taste") -> list[Person]:
+    """``count`` different people, the same ones for the same ``seed``; with mode ``random`` their votes mean nothing."""
+    made = {"taste": Person, "random": RandomPerson}[mode]
+    return [made(f"{seed}-{number}") for number in range(count)]
+
+
+_EULER_GAMMA = 0.5772156649015329

@@ -1,0 +1,29 @@
+"""What differs for a model we know: numbers that a setting of the operator's own still beats."""
+
+from __future__ import annotations
+
+from typing import Any
+
+STARTER: dict[str, Any] = {
+    # A model of two million parameters: deliberately mixed in manners, so it is sampled as it is.
+    "sampling": {"temperature": 1.0, "pair_temperature": 1.0, "max_tokens": 64},
+    "engine": {"max_model_len": 256},
+    "train": {
+        "reward": {"learning_rate": 3e-3},
+        "ppo": {
+            "steps": 40,
+            "prompts_per_step": 32,
+            "max_new_tokens": 64,
+            "learning_rate": 1e-3,
+            "value_learning_rate": 1e-3,
+            "kl_coef": 0.2,
+            "kl_target": None,
+            "kl_reference": "base",
+        },
+        # People dislike rambling: shorter answers are what they ask for.
+        "gates": {"min_length_ratio": 0.3},
+    },
+}
+
+PRESETS: dict[str, dict[str, Any]] = {"starter": STARTER}
+"""By the setting ``model``."""

@@ -1,0 +1,155 @@
+"""``plaudit up``: the whole of Plaudit on one machine, under one supervisor."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from ops.cli import load
+from ops.errors import CommandError
+from ops.logs import configure_logs
+from ops.settings import Settings
+from ops.supervisor import ChildSpec, Supervisor
+
+PROCESSES = ("engine", "serve", "train", "control")
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """This process's environment with every setting in it, so that children see exactly these settings."""
+    folders = {"data_dir": str(settings.data_dir.absolute()), "model_cache": str(settings.models_dir.absolute())}
+    values = settings.model_dump(mode="json", exclude={"secret"}) | folders
+    mine = {
+        f"PLAUDIT_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in values.items()
+        if value is not None
+    }
+    if settings.secret is not None:
+        mine["PLAUDIT_SECRET"] = settings.secret.get_secret_value()
+    return dict(os.environ) | mine
+
+
+def child_specs(settings: Settings) -> list[ChildSpec]:
+    """One child per process; without the engine where engines run elsewhere."""
+    names = [name for name in PROCESSES if name != "engine" or not settings.engine_urls]
+    command = [sys.executable, "-m", "ops.cli"]
+    log_names = {"engine": "keeper", "serve": "gateway", "train": "trainer", "control": "controller"}
+    return [ChildSpec(name, [*command, name], settings.run_dir / f"{log_names[name]}.log") for name in names]
+
+
+@contextmanager
+def running(settings: Settings, say: Callable[[str], None]) -> Iterator[Supervisor]:
+    """Model prepared, all processes started and able to answer; stopped at the end. Raises `CommandError`."""
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(settings.run_dir / "up.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise CommandError(f"--data-dir={settings.data_dir}: a Plaudit is running on it already; stop it first") from error
+    supervisor: Supervisor | None = None
+    try:
+        _check_port(settings)
+        environment = environment_of(settings)
+        _prepare_model(environment)
+        first_key = _first_key(settings)
+        if first_key is not None:
+            say(f"API key (shown this once): {first_key}")
+        supervisor = Supervisor(child_specs(settings), environment)
+        supervisor.start()
+        wait_until_ready(settings, supervisor, say)
+        yield supervisor
+    finally:
+        if supervisor is not None:
+            supervisor.stop()
+        lock.release()
+
+
+def up(settings: Settings) -> int:
+    """Run until SIGINT or SIGTERM; the exit status."""
+    configure_logs("supervisor")
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        with running(settings, _say) as supervisor:
+            _say(f"Plaudit answers at http://{settings.host}:{settings.port}   (Ctrl-C stops it; logs: {settings.run_dir})")
+            supervisor.watch(stop)
+    except KeyboardInterrupt:
+        _say("stopped")
+    return 0
+
+
+def wait_until_ready(settings: Settings, supervisor: Supervisor, say: Callable[[str], None]) -> None:
+    """Until ``/readyz`` says 200. Raises `CommandError` with the reasons when the start's deadline passes."""
+    deadline = time.monotonic() + settings.engine.start_timeout_s
+    reasons = ["the gateway has not answered yet"]
+    say("starting the engine (half a minute to a minute and a half) …")
+    while time.monotonic() < deadline:
+        supervisor.check()
+        reasons = readiness(settings)
+        if not reasons:
+            return
+        time.sleep(0.2)
+    raise CommandError(
+        f"not ready after {settings.engine.start_timeout_s:.0f} s: {'; '.join(reasons)}; see {settings.run_dir}/*.log"
+    )
+
+
+def readiness(settings: Settings) -> list[str]:
+    """Why the gateway cannot answer yet; empty when it can."""
+    try:
+        with urllib.request.urlopen(f"http://{settings.host}:{settings.port}/readyz", timeout=5) as response:
+            response.read()
+        return []
+    except urllib.error.HTTPError as error:
+        body: Any = json.loads(error.read() or b"{}")
+        return list(body.get("reasons", [])) or [f"/readyz says {error.code}"]
+    except (urllib.error.URLError, OSError, ValueError) as error:
+        return [f"the gateway does not answer ({error})"]
+
+
+def _check_port(settings: Settings) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.host, settings.port))
+        except OSError as error:
+            raise CommandError(f"--port={settings.port}: cannot listen on {settings.host} ({error}); choose another") from error
+
+
+def _prepare_model(environment: dict[str, str]) -> None:
+    """In a process of its own, so that this one never holds PyTorch."""
+    done = subprocess.run([sys.executable, "-m", "ops.cli", "prepare"], env=environment, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise CommandError("the model could not be prepared; the reason is above")
+
+
+def _first_key(settings: Settings) -> str | None:
+    store = load("serving.keys:KeyStore")(Path(settings.database_path))
+    store.ensure_project(settings.project)
+    key: str | None = store.ensure_first_key()
+    return key
+
+
+def _interrupt(*_: object) -> None:
+    """The first signal ends the run; more of them must not end the stopping."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

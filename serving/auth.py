@@ -1,0 +1,73 @@
+"""Who makes a request: the holder of a key, or a browser with the chat page's session. Everybody else is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from fastapi import Request
+
+from serving.errors import Forbidden, InvalidRequest, NotFound, Unauthenticated
+from serving.keys import Caller, KeyStore, Role
+from serving.sessions import Sessions
+
+_CHAT_ROLES: tuple[Role, ...] = ("app", "operator", "visitor")
+
+
+class Authenticator:
+    """``page_is_open(host)`` says whether the page is served to browsers that call this server ``host``."""
+
+    def __init__(self, keys: KeyStore, sessions: Sessions, cookie: str, page_is_open: Callable[[str | None], bool]) -> None:
+        self._keys = keys
+        self._sessions = sessions
+        self._cookie = cookie
+        self._page_is_open = page_is_open
+
+    def by_key(self, request: Request) -> Caller | None:
+        """The key's holder; None when the request has no ``Authorization``. Raises `Unauthenticated` for a bad key."""
+        header = request.headers.get("authorization")
+        if header is None:
+            return None
+        scheme, _, secret = header.partition(" ")
+        if scheme.lower() != "bearer" or not secret:
+            raise Unauthenticated("The Authorization header must be 'Bearer <API key>'.")
+        caller = self._keys.check(secret.strip())
+        if caller is None:
+            raise Unauthenticated("This API key is unknown, expired or revoked: make one with 'plaudit keys create'.")
+        return caller
+
+    def caller(self, request: Request) -> Caller:
+        """The key's holder, else the visitor of the page's session. Raises `Unauthenticated`."""
+        caller = self.by_key(request) or self._visitor(request)
+        if caller is None:
+            raise Unauthenticated("Send an API key: 'Authorization: Bearer <API key>'.")
+        return caller
+
+    def chatter(self, request: Request) -> Caller:
+        """A caller who may chat. Raises `Unauthenticated`, `Forbidden`."""
+        caller = self.caller(request)
+        if caller.role not in _CHAT_ROLES:
+            raise Forbidden(f"A key of role '{caller.role}' cannot chat: use one of role 'app'.")
+        return caller
+
+    def _visitor(self, request: Request) -> Caller | None:
+        """A cookie goes with requests that other sites provoke, so those are refused; JSON and the page's own only."""
+        token = request.cookies.get(self._cookie)
+        if token is None or not self._page_is_open(request.url.hostname):
+            return None
+        if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+            raise Forbidden("The page's session is for the page itself: send an API key from elsewhere.")
+        origin = request.headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+            raise Forbidden("The page's session is for the page itself: send an API key from elsewhere.")
+        is_json = request.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
+        if request.method != "GET" and not is_json:
+            raise InvalidRequest("The content-type must be application/json.", param="content-type")
+        return self._sessions.check(token)
+
+
+def require_project(caller: Caller, model: str) -> None:
+    """Raise `NotFound` unless ``model`` is the caller's project: other names, adapters' too, do not exist for it."""
+    if model != caller.project:
+        text = f"There is no model {model[:100]!r} for this key: use {caller.project!r} (see GET /v1/models)."
+        raise NotFound(text, param="model", code="model_not_found")

@@ -1,0 +1,128 @@
+"""Completion events on their way to the log, off the path of the answers: queued, bounded, written in groups.
+
+While the log is down the events wait here and chat goes on; what the bounds cannot hold is counted, never silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from itertools import islice
+
+import structlog
+
+from feedback.events import CompletionCreated, Event
+from feedback.log import EventLog, LogError, LogUnavailable
+from ops import metrics
+
+_GROUP = 256
+_APPEND_TIMEOUT_S = 5.0
+_RETRY_S = 0.5
+
+_logger = structlog.get_logger(__name__)
+
+
+class Capture:
+    """For one event loop: `put` from its tasks only."""
+
+    def __init__(self, log: EventLog, max_events: int = 20_000, max_bytes: int = 64 * 2**20, retry_s: float = _RETRY_S) -> None:
+        self._log = log
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._retry_s = retry_s
+        self._queue: deque[Event] = deque()
+        self._bytes = 0
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="capture")
+
+    def put(self, event: Event) -> None:
+        """Queue an event for the log. Never waits; an event beyond the bounds is dropped and counted."""
+        size = _size(event)
+        if len(self._queue) >= self._max_events or self._bytes + size > self._max_bytes:
+            metrics.CAPTURE_LOST.inc()
+            _logger.error("capture_overflow", queued=len(self._queue))
+            return
+        self._queue.append(event)
+        self._bytes += size
+        self._empty.clear()
+        self._wake.set()
+        metrics.CAPTURE_QUEUE.set(len(self._queue))
+
+    @property
+    def waiting(self) -> int:
+        """Events not yet durable."""
+        return len(self._queue)
+
+    async def stop(self, timeout_s: float) -> None:
+        """Write what is queued, for at most ``timeout_s`` seconds; the rest is counted as lost."""
+        if self._task is None:
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._empty.wait()
+        except TimeoutError:
+            metrics.CAPTURE_LOST.inc(len(self._queue))
+            _logger.error("capture_lost_at_shutdown", events=len(self._queue))
+        self._stopping.set()
+        self._wake.set()
+        await self._task
+        self._task = None
+
+    async def _run(self) -> None:
+        while True:
+            await self._wake.wait()
+            if self._stopping.is_set():
+                return
+            if not self._queue:
+                self._wake.clear()
+                self._empty.set()
+                continue
+            group = list(islice(self._queue, _GROUP))
+            try:
+                await asyncio.to_thread(self._log.append, group, _APPEND_TIMEOUT_S)
+            except LogUnavailable as error:
+                _logger.warning("capture_waits", error=str(error), queued=len(self._queue))
+                await self._pause()
+            except (LogError, ValueError):  # one event of the group is refused: find it
+                if await self._append_singly(group):
+                    self._done(len(group))
+            else:
+                self._done(len(group))
+
+    async def _append_singly(self, group: list[Event]) -> bool:
+        """Append what can be; False when the log went down meanwhile, and all of the group must be tried again."""
+        for event in group:
+            try:
+                await asyncio.to_thread(self._log.append, [event], _APPEND_TIMEOUT_S)
+            except LogUnavailable:
+                await self._pause()
+                return False
+            except (LogError, ValueError) as error:
+                metrics.CAPTURE_LOST.inc()
+                _logger.error("capture_refused", event_id=event.id, error=str(error))
+        return True
+
+    async def _pause(self) -> None:
+        try:
+            async with asyncio.timeout(self._retry_s):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    def _done(self, count: int) -> None:
+        for _ in range(count):
+            self._bytes -= _size(self._queue.popleft())
+        metrics.CAPTURE_QUEUE.set(len(self._queue))
+
+
+def _size(event: Event) -> int:
+    """Characters of text in an event, and what the rest of it comes to: near enough for a bound on memory."""
+    assert isinstance(event.data, CompletionCreated)
+    text = event.data.text
+    return 2048 + len(text.answer) + sum(len(message.content) for message in text.messages)

@@ -1,0 +1,240 @@
+"""What the gateway asks of vLLM's HTTP API, and the only module of ours that knows its paths and fields.
+
+The base model is always served under the name ``base`` (`feedback.events.BASE`), adapters under their own ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, NoReturn, Protocol
+
+import aiohttp
+
+from feedback.events import BASE
+
+_CONNECT_TIMEOUT_S = 5.0
+_ADMIN_TIMEOUT_S = 30.0
+_KEEPALIVE_S = 2.0  # below the 5 s after which vLLM's server drops an idle connection, so that none is used as it closes
+_MAX_LINE_BYTES = 4 * 1024 * 1024  # one SSE line; chunks with logprobs are long
+_PROBE_TOKENS = 8
+
+
+class EngineError(Exception):
+    """The engine refused or failed a request. ``status``, ``code`` and ``param`` are fit for OpenAI's error shape."""
+
+    status = 502
+    code = "engine_error"
+
+    def __init__(self, message: str, *, status: int | None = None, code: str | None = None, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.status = status or self.status
+        self.code = code or self.code
+        self.param = param
+
+
+class EngineUnavailable(EngineError, ConnectionError):
+    """Nobody answers, or the connection broke."""
+
+    status = 503
+    code = "engine_unavailable"
+
+
+class EngineTimeout(EngineError, TimeoutError):
+    """No answer within the deadline."""
+
+    status = 504
+    code = "engine_timeout"
+
+
+class EngineAnswerInvalid(EngineError, ValueError):
+    """The engine answered something that is not its API."""
+
+    status = 502
+    code = "engine_answer_invalid"
+
+
+class Engine(Protocol):
+    """One replica of the model. Every call has a deadline and raises `EngineError` or one of its subclasses."""
+
+    async def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """One chat completion: a request body of ``POST /v1/chat/completions`` in, its answer out."""
+        ...
+
+    def stream(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        """The chunks of a streamed chat completion; closing the iterator (``aclose``) stops the generation."""
+        ...
+
+    async def load_adapter(self, name: str, path: str) -> None:
+        """Register the adapter in folder ``path`` (as the engine sees it) under ``name``."""
+        ...
+
+    async def unload_adapter(self, name: str) -> None: ...
+
+    async def loaded(self) -> set[str]:
+        """Names of the registered adapters."""
+        ...
+
+    async def answers(self, model: str, timeout_s: float) -> bool:
+        """Whether ``model`` generates one token within ``timeout_s`` seconds. Raises nothing."""
+        ...
+
+    async def probe(self, model: str, messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, ...], tuple[float, ...]]:
+        """Greedy tokens and the natural logarithm of each one's probability, end of text ignored."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class VllmEngine:
+    """`Engine` over HTTP: ``http://host:port``, or ``unix:/path/to/socket``."""
+
+    def __init__(self, url: str, request_timeout_s: float = 120.0) -> None:
+        self.url = url
+        self._base = "http://engine" if url.startswith("unix:") else url.rstrip("/").removesuffix("/v1")
+        self._timeout = aiohttp.ClientTimeout(total=request_timeout_s, sock_connect=_CONNECT_TIMEOUT_S)
+        self._admin_timeout = aiohttp.ClientTimeout(total=_ADMIN_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S)
+        self._session: aiohttp.ClientSession | None = None
+
+    def __repr__(self) -> str:
+        return f"VllmEngine({self.url!r})"
+
+    async def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._call("POST", "/v1/chat/completions", {**body, "stream": False}, self._timeout)
+
+    async def stream(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        ended = False
+        try:
+            async with self._open_session().post(
+                self._base + "/v1/chat/completions", json={**body, "stream": True}, timeout=self._timeout
+            ) as response:
+                if response.status != 200:
+                    _refused(response.status, await response.read())
+                async for line in response.content:
+                    if not line.startswith(b"data:"):
+                        continue
+                    data = line[5:].strip()
+                    if data == b"[DONE]":
+                        ended = True
+                        break
+                    yield _chunk(data)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            _unreachable(self.url, error)
+        if not ended:
+            raise EngineUnavailable(f"engine {self.url}: the stream broke off before its end")
+
+    async def load_adapter(self, name: str, path: str) -> None:
+        await self._call("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path}, self._admin_timeout)
+
+    async def unload_adapter(self, name: str) -> None:
+        await self._call("POST", "/v1/unload_lora_adapter", {"lora_name": name}, self._admin_timeout)
+
+    async def loaded(self) -> set[str]:
+        listing = await self._call("GET", "/v1/models", None, self._admin_timeout)
+        try:
+            return {model["id"] for model in listing["data"]} - {BASE}
+        except (KeyError, TypeError) as error:
+            raise EngineAnswerInvalid(f"engine {self.url}: GET /v1/models answered {str(listing)[:200]}") from error
+
+    async def answers(self, model: str, timeout_s: float) -> bool:
+        body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, "temperature": 0}
+        try:
+            answer = await asyncio.wait_for(self.complete(body), timeout_s)
+        except (EngineError, TimeoutError):
+            return False
+        return bool(answer.get("choices"))
+
+    async def probe(self, model: str, messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, ...], tuple[float, ...]]:
+        body = {
+            "model": model,
+            "messages": [dict(message) for message in messages],
+            "max_tokens": _PROBE_TOKENS,
+            "temperature": 0,
+            "ignore_eos": True,
+            "logprobs": True,
+        }
+        answer = await self.complete(body)
+        try:
+            tokens = [(token["token"], float(token["logprob"])) for token in answer["choices"][0]["logprobs"]["content"]]
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            raise EngineAnswerInvalid(f"engine {self.url}: no logprobs in its answer for {model}") from error
+        if not all(math.isfinite(logprob) for _, logprob in tokens):
+            raise EngineAnswerInvalid(f"engine {self.url}: {model} answers with logprobs that are not finite")
+        return tuple(token for token, _ in tokens), tuple(logprob for _, logprob in tokens)
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        """The session, made on first use: aiohttp wants the running event loop."""
+        if self._session is None:
+            path = self.url.removeprefix("unix:")
+            connector = (
+                aiohttp.UnixConnector(path=path, limit=0, keepalive_timeout=_KEEPALIVE_S)
+                if path != self.url
+                else aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S)
+            )
+            self._session = aiohttp.ClientSession(connector=connector, read_bufsize=_MAX_LINE_BYTES)
+        return self._session
+
+    async def _call(
+        self, method: str, path: str, body: Mapping[str, Any] | None, timeout: aiohttp.ClientTimeout
+    ) -> dict[str, Any]:
+        """One request with a JSON body; its JSON answer, or ``{}`` where vLLM answers in plain text."""
+        try:
+            async with self._open_session().request(method, self._base + path, json=body, timeout=timeout) as response:
+                raw = await response.read()
+                status, is_json = response.status, response.content_type == "application/json"
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            _unreachable(self.url, error)
+        if status != 200:
+            _refused(status, raw)
+        return _parse(raw) if is_json else {}
+
+
+def _parse(raw: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(raw)
+    except ValueError as error:
+        raise EngineAnswerInvalid(f"the engine's answer is not JSON: {raw[:200]!r}") from error
+    if not isinstance(value, dict):
+        raise EngineAnswerInvalid(f"the engine's answer is not a JSON object: {raw[:200]!r}")
+    return value
+
+
+def _chunk(data: bytes) -> dict[str, Any]:
+    """One parsed chunk; vLLM reports a failure in mid-stream as a chunk of its own."""
+    chunk = _parse(data)
+    if "error" in chunk:
+        _refused(500, data)
+    return chunk
+
+
+def _refused(status: int, raw: bytes) -> NoReturn:
+    """Raise vLLM's own error (OpenAI's shape, or FastAPI's) as `EngineError`."""
+    try:
+        answer = json.loads(raw)
+    except ValueError:
+        answer = {}
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if not isinstance(error, dict):
+        raise EngineError(f"the engine answered {status}: {raw[:200].decode(errors='replace')}", status=status)
+    code = error.get("code")
+    status = code if isinstance(code, int) and 400 <= code < 600 else status
+    raise EngineError(
+        str(error.get("message") or f"the engine answered {status}"),
+        status=status,
+        code=str(error.get("type") or EngineError.code),
+        param=error.get("param"),
+    )
+
+
+def _unreachable(url: str, error: Exception) -> NoReturn:
+    if isinstance(error, TimeoutError):
+        raise EngineTimeout(f"engine {url}: no answer within the deadline") from error
+    raise EngineUnavailable(f"engine {url}: {error or type(error).__name__}") from error

@@ -1,0 +1,1 @@
+"""The web page: templates, static files, and the routes that serve them."""

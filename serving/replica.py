@@ -1,0 +1,99 @@
+"""One engine as the gateway sees it: can it answer, and which of our adapters has it?"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import structlog
+
+from feedback.events import BASE
+from ops import metrics
+from serving.engine import Engine, EngineError
+
+_log = structlog.get_logger(__name__)
+
+_PROBES: Sequence[Sequence[Mapping[str, str]]] = (
+    ({"role": "user", "content": "What is two plus two?"},),
+    ({"role": "user", "content": "Say something kind about the weather."},),
+)
+"""An adapter must answer at least one of these differently from the base."""
+
+_SAME_LOGPROB = 1e-6
+"""Nats; below it two runs of the same model agree."""
+
+
+class AdapterServesBase(EngineError):
+    """An adapter that the engine took but that changes nothing: usually misnamed modules (vLLM #34186)."""
+
+    status = 500
+    code = "adapter_has_no_effect"
+
+
+class Replica:
+    """Readiness is one generated token under a deadline, asked for again after any failure."""
+
+    def __init__(self, engine: Engine, probe_timeout_s: float) -> None:
+        self.engine = engine
+        self.ready = False
+        self.adapters: set[str] = set()
+        """Registered by us and probed, as far as we know."""
+        self._probe_timeout_s = probe_timeout_s
+        self._was_ready = False
+
+    async def look(self) -> bool:
+        """Bring ``ready`` and ``adapters`` up to date. True when adapters we had registered are gone: it was restarted."""
+        try:
+            held = await asyncio.wait_for(self.engine.loaded(), self._probe_timeout_s)
+        except (EngineError, TimeoutError):
+            self._lost()
+            return False
+        restarted = bool(self.adapters - held)
+        if not self.ready:
+            self.ready = await self.engine.answers(BASE, self._probe_timeout_s)
+            if self.ready and self._was_ready:
+                metrics.ENGINE_RESTARTS.inc()
+            self._was_ready |= self.ready
+        self.adapters &= held
+        metrics.ENGINE_READY.set(self.ready)
+        return restarted
+
+    async def register(self, adapter: str, path: str) -> None:
+        """Load ``adapter`` and probe that it answers, and not as the base does. Raises `EngineError`; then it is not held."""
+        await self._forget(adapter)
+        await self.engine.load_adapter(adapter, path)
+        try:
+            for messages in _PROBES:
+                if await self._differs(adapter, messages):
+                    self.adapters.add(adapter)
+                    return
+        except EngineError:
+            await self._forget(adapter)
+            raise
+        await self._forget(adapter)
+        raise AdapterServesBase(f"adapter {adapter} answers exactly as the base does; its module names may not fit the model")
+
+    async def unregister(self, adapter: str) -> None:
+        """Unload it; an engine that has not got it, or does not answer, has nothing to unload."""
+        self.adapters.discard(adapter)
+        try:
+            await self.engine.unload_adapter(adapter)
+        except EngineError as error:
+            _log.info("unload_failed", adapter=adapter, error=error.message)
+
+    async def _differs(self, adapter: str, messages: Sequence[Mapping[str, str]]) -> bool:
+        theirs, base = await self.engine.probe(adapter, messages), await self.engine.probe(BASE, messages)
+        if theirs[0] != base[0]:
+            return True
+        return any(abs(a - b) > _SAME_LOGPROB for a, b in zip(theirs[1], base[1], strict=True))
+
+    async def _forget(self, adapter: str) -> None:
+        if adapter in await self.engine.loaded():
+            await self.engine.unload_adapter(adapter)
+
+    def _lost(self) -> None:
+        if self.ready:
+            _log.warning("engine_lost", engine=repr(self.engine))
+        self.ready = False
+        self.adapters.clear()
+        metrics.ENGINE_READY.set(0)

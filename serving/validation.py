@@ -1,0 +1,61 @@
+"""Request bodies: JSON in, a frozen value out, or `InvalidRequest` naming the field."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from serving.errors import InvalidRequest
+
+
+class RequestModel(BaseModel):
+    """Strict: no field that is not known, no number in a string, no NaN."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def parse(model: type[M], raw: bytes) -> M:
+    """The body as ``model``. Raises `InvalidRequest` for the first thing wrong with it."""
+    try:
+        return model.model_validate_json(raw)
+    except ValidationError as error:
+        raise explain(error) from error
+
+
+async def read(model: type[M], request: Request) -> M:
+    return parse(model, await request.body())
+
+
+def explain(error: ValidationError) -> InvalidRequest:
+    first = error.errors(include_url=False, include_input=False)[0]
+    param = _param(first["loc"])
+    match first["type"]:
+        case "json_invalid":
+            return InvalidRequest(f"The body is not JSON: {first['msg']}.", code="invalid_json")
+        case "model_type" | "model_attributes_type" if param is None:
+            return InvalidRequest("The body must be one JSON object.", code="invalid_json")
+        case "extra_forbidden":
+            text = f"'{param}' is not a parameter of this route: leave it out."
+            return InvalidRequest(text, param=param, code="unknown_parameter")
+        case "missing":
+            return InvalidRequest(f"'{param}' is missing.", param=param, code="missing_required_parameter")
+        case _:
+            return InvalidRequest(f"'{param}' is not valid: {_reason(first['msg'])}.", param=param)
+
+
+def _param(location: tuple[int | str, ...]) -> str | None:
+    """A place as OpenAI writes it: ``messages[0].role``."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.removeprefix(".") or None
+
+
+def _reason(message: str) -> str:
+    text = message.removeprefix("Value error, ").rstrip(".")
+    return text[:1].lower() + text[1:]

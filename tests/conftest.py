@@ -1,0 +1,56 @@
+"""What all tests share: the starter model, made once and kept, and what this run must not skip."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ops.models import ModelRef
+from ops.settings import load_settings
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def model_cache() -> Path:
+    """Where prepared models are kept between runs: beside those of `make run`, so that each is made once a machine."""
+    return Path(os.environ.get("PLAUDIT_TEST_MODELS", ROOT / ".plaudit" / "models"))
+
+
+@pytest.fixture(scope="session")
+def starter(model_cache: Path) -> ModelRef:
+    """The starter model, trained from its recipe the first time (two to three minutes)."""
+    from trainer.models import prepare
+
+    return prepare(load_settings(model="starter", model_cache=model_cache), lambda what, share: None)
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str, str], None]:
+    """``require("kafka", reason)`` skips a test whose part is absent; where PLAUDIT_REQUIRE names the part, it fails."""
+
+    def absent(part: str, reason: str) -> None:
+        if part in os.environ.get("PLAUDIT_REQUIRE", "").split(","):
+            pytest.fail(f"PLAUDIT_REQUIRE names {part}, but {reason}")
+        pytest.skip(reason)
+
+    return absent
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port nobody listens on now, with the two above it free as well."""
+    while True:
+        with socket.socket() as first, socket.socket() as second, socket.socket() as third:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+                third.bind(("127.0.0.1", port + 2))
+            except OSError:
+                continue
+            return port

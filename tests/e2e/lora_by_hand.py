@@ -1,0 +1,54 @@
+"""LoRA adapters in PEFT's format, written without PEFT: random weights, so that each answers in its own way."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+TARGETS = ("q_proj", "v_proj")
+
+
+def write_adapter(
+    folder: Path,
+    model: Path,
+    *,
+    seed: int,
+    rank: int = 8,
+    scale: float = 1.0,
+    prefix: str = "base_model.model.model.layers",
+    fill: float | None = None,
+) -> Path:
+    """An adapter for the Llama in ``model``: A ~ N(0, 1/in), B ~ scale·N(0, 1/rank); ``fill`` overrides every weight of B.
+
+    A wrong ``prefix`` names modules that the model does not have; ``fill=nan`` poisons it.
+    """
+    config = json.loads((model / "config.json").read_text())
+    hidden, heads = config["hidden_size"], config["num_attention_heads"]
+    head_dim = config.get("head_dim") or hidden // heads
+    widths = {"q_proj": heads * head_dim, "v_proj": config.get("num_key_value_heads", heads) * head_dim}
+    random = np.random.default_rng(seed)
+    tensors: dict[str, np.ndarray] = {}
+    for layer in range(config["num_hidden_layers"]):
+        for target in TARGETS:
+            name = f"{prefix}.{layer}.self_attn.{target}"
+            tensors[f"{name}.lora_A.weight"] = (random.standard_normal((rank, hidden)) / hidden**0.5).astype(np.float32)
+            b = (scale * random.standard_normal((widths[target], rank)) / rank**0.5).astype(np.float32)
+            tensors[f"{name}.lora_B.weight"] = b if fill is None else np.full_like(b, fill)
+    folder.mkdir(parents=True)
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    settings = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": "",
+        "r": rank,
+        "lora_alpha": 2 * rank,
+        "lora_dropout": 0.0,
+        "bias": "none",
+        "target_modules": list(TARGETS),
+        "inference_mode": True,
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(settings))
+    return folder

@@ -1,0 +1,29 @@
+"""The whole loop as its users see it: chat, vote, cycle, swap, promotion; every process real, over HTTP only."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ops.demo.plan import Plan
+from ops.demo.run import run_demo
+
+
+@pytest.mark.timeout(600)
+def test_votes_become_a_better_champion_without_a_failed_request(starter, model_cache, tmp_path, free_port, monkeypatch, capsys):
+    monkeypatch.setenv("PLAUDIT_TRAIN__PPO__STEPS", "20")
+    plan = Plan(seed=3, votes=420, votes_per_cycle=250, rollout_votes=160, seconds=200, evaluation_prompts=300)
+    report = run_demo(tmp_path / "data", model_cache, free_port, plan, tmp_path / "report.json")
+
+    assert report["failed_requests"] == 0, report["failures"]
+    assert report["feedback_acknowledged"] == report["feedback_in_log"] == report["joined"] == report["votes"] > 0
+    promoted = [r for r in report["rollouts"] if r["state"] == "PROMOTED"]
+    assert promoted, report["rollouts"]
+    assert report["champion_final"] == promoted[-1]["challenger"]
+    assert report["win_rate"]["low"] > 0.5
+    assert report["toxicity"]["final"] < report["toxicity"]["initial"]
+    assert {swap["adapter"] for swap in report["swaps"]} >= {promoted[-1]["challenger"]}
+    assert next(a for a in report["adapters"] if a["id"] == report["champion_final"])["requests_served"] > 0
+    assert json.loads((tmp_path / "report.json").read_text()) == report
+    assert capsys.readouterr().out.splitlines()[-1].startswith("champion v0 → v")

@@ -1,0 +1,215 @@
+"""What the log promises while Kafka is away, breaks, or dies; the contract itself is in test_log_contract.py."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from brokers import MockCluster, RealKafka, wait_until
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from feedback_samples import rating
+from log_backends import KafkaBackend
+
+from feedback.kafka_log import KafkaLog
+from feedback.log import EventLog, LogError, LogUnavailable, TopicReader
+from feedback.partition import partition_of
+
+PRODUCE = 0
+
+
+def numbers(log: EventLog, key: str) -> list[int]:
+    """The numbers of a key's events, in the order in which a reader sees them."""
+    return [int(r.event.data.feedback_id[1:]) for r in TopicReader(log, "feedback").drain() if r.event.key == key]
+
+
+def append(log: EventLog, start: int, end: int) -> None:
+    log.append([rating(f"f{n}", key=f"c{n % 5}") for n in range(start, end)])
+
+
+def check_all(log: EventLog, end: int) -> None:
+    """Everything arrived, each once, in order per key."""
+    for key in range(5):
+        assert numbers(log, f"c{key}") == list(range(key, end, 5))
+
+
+def test_without_kafka_it_opens_and_acknowledges_at_once_and_drains_later(on_mock_kafka: KafkaBackend, mock_kafka: MockCluster):
+    mock_kafka.down()
+    started = time.monotonic()
+    log = on_mock_kafka.open()
+    append(log, 0, 10)
+    assert time.monotonic() - started < 1.0
+    assert log.forwarder.lag == 10
+    append(log, 10, 20)
+    mock_kafka.up()
+    on_mock_kafka.settle()
+    check_all(log, 20)
+
+
+def test_reading_without_kafka_says_so_within_seconds(tmp_path: Path):
+    log = KafkaLog(tmp_path / "outbox.db", "127.0.0.1:1")
+    with pytest.raises(LogUnavailable, match="Kafka"):
+        log.end("feedback", 0)
+    log.close()
+
+
+def test_a_broker_down_for_longer_than_the_watchdog_waits_wedges_nothing(on_mock_kafka: KafkaBackend, mock_kafka: MockCluster):
+    log = on_mock_kafka.open(ack_timeout_s=0.5)
+    append(log, 0, 50)
+    on_mock_kafka.settle()
+    mock_kafka.down()
+    for start in range(50, 150, 10):
+        append(log, start, start + 10)
+    wait_until(lambda: log.forwarder.rebuilds >= 1, "the watchdog gives the producer up")
+    assert log.forwarder.lag == 100
+    mock_kafka.up()
+    append(log, 150, 200)
+    on_mock_kafka.settle()
+    check_all(log, 200)
+
+
+def test_a_producer_answered_too_late_is_given_up_and_copies_are_dropped(on_mock_kafka: KafkaBackend, mock_kafka: MockCluster):
+    log = on_mock_kafka.open(ack_timeout_s=0.3)
+    append(log, 0, 20)
+    on_mock_kafka.settle()
+    mock_kafka.set_latency(1500)  # the broker stores what it is sent, and answers too late
+    append(log, 20, 60)
+    wait_until(lambda: log.forwarder.rebuilds >= 1, "the watchdog gives the producer up")
+    mock_kafka.set_latency(0)
+    on_mock_kafka.settle()
+    check_all(log, 60)
+
+
+def test_errors_of_the_broker_and_moved_leaders_lose_and_reorder_nothing(on_mock_kafka: KafkaBackend, mock_kafka: MockCluster):
+    log = on_mock_kafka.open(ack_timeout_s=3)
+    for round_number, error in enumerate([6, 7, 19, 20, 45, 59]):
+        mock_kafka.inject_errors(PRODUCE, *[error] * 3)
+        mock_kafka.move_leader(f"{on_mock_kafka.prefix}.feedback.v1", partition_of("c1", 12), 1 + round_number % 3)
+        append(log, 20 * round_number, 20 * round_number + 20)
+        on_mock_kafka.settle()
+    check_all(log, 120)
+
+
+def test_events_stored_twice_are_read_once_and_offsets_stay_kafkas(on_mock_kafka: KafkaBackend):
+    log = on_mock_kafka.open("same.db")
+    append(log, 0, 20)
+    on_mock_kafka.settle()
+    log.close()
+    with sqlite3.connect(on_mock_kafka.folder / "same.db") as connection:
+        connection.execute("DELETE FROM facts WHERE name = 'forwarded'")  # as after SIGKILL between the ack and the note
+    connection.close()
+    on_mock_kafka.opened.clear()
+    again = on_mock_kafka.open("same.db")
+    on_mock_kafka.settle()
+    assert sum(again.end("feedback", p) for p in range(12)) == 40
+    check_all(again, 20)
+    reader = TopicReader(again, "feedback")
+    assert len(reader.drain()) == 20
+    assert (sum(reader.offsets.values()), reader.lag()) == (40, 0)
+    page = TopicReader(again, "feedback")
+    assert [len(page.poll(limit=2)) for _ in range(2)] == [10, 10]  # four events and their four copies in each partition
+    assert page.poll(limit=2) == []
+    assert page.lag() == 0
+
+
+GATEWAY = """
+import sys
+from feedback_samples import rating
+from feedback.kafka_log import KafkaLog
+log = KafkaLog(sys.argv[1], sys.argv[2], sys.argv[3], api_version=(2, 3))
+for n in range(int(sys.argv[4]), 100_000):
+    log.append([rating(f"f{n}", key=f"c{n % 5}")])
+    sys.stdout.write(f"{n}\\n")
+    sys.stdout.flush()
+"""
+
+
+def test_a_gateway_killed_while_forwarding_loses_nothing_and_the_next_resumes(on_mock_kafka: KafkaBackend):
+    outbox = on_mock_kafka.folder / "killed.db"
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    acknowledged = 0
+    for _ in range(2):
+        arguments = [str(outbox), on_mock_kafka.servers, on_mock_kafka.prefix, str(acknowledged)]
+        command = [sys.executable, "-c", GATEWAY, *arguments]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        assert process.stdout is not None
+        for _ in range(250):
+            acknowledged = int(process.stdout.readline()) + 1
+        process.send_signal(signal.SIGKILL)
+        acknowledged = max([acknowledged] + [int(line) + 1 for line in process.stdout if line.endswith("\n")])
+        process.wait(10)
+        process.stdout.close()
+    log = on_mock_kafka.open("killed.db")
+    on_mock_kafka.settle()
+    for key in range(5):
+        found = numbers(log, f"c{key}")
+        assert found == list(range(key, found[-1] + 1, 5))
+        assert found[-1] >= acknowledged - 5
+
+
+def test_topics_with_another_number_of_partitions_are_refused_and_events_wait(mock_kafka: MockCluster, tmp_path: Path):
+    mock_kafka.create_topics(["wrong.feedback.v1", "wrong.completions.v1", "wrong.control.v1", "wrong.dead-letter.v1"], 4)
+    log = KafkaLog(tmp_path / "outbox.db", mock_kafka.bootstrap_servers, "wrong", api_version=(2, 3))
+    log.append([rating("f1")])
+    with pytest.raises(LogError, match="has 4 partitions, not 12"):
+        log.create_topics()
+    assert log.forwarder.lag == 1
+    log.close()
+
+
+def on_real(kafka: RealKafka, folder: Path) -> KafkaBackend:
+    return KafkaBackend("real", folder, kafka.bootstrap_servers, None)
+
+
+def test_an_event_too_large_for_a_brokers_own_limit_goes_to_the_dead_letters(real_kafka: RealKafka, tmp_path: Path):
+    backend = on_real(real_kafka, tmp_path)
+    topic = NewTopic(f"{backend.prefix}.feedback.v1", 12, 1, config={"max.message.bytes": "20000"})
+    admin = AdminClient({"bootstrap.servers": backend.servers})
+    admin.create_topics([topic])[topic.topic].result(10)
+    log = backend.open()
+    log.append([rating("f0"), rating("f1", comment="x" * 30_000), rating("f2")])
+    backend.settle()
+    assert numbers(log, "c1") == [0, 2]
+    (letter,) = [r.event.data for r in TopicReader(log, "dead-letter").drain()]
+    assert letter.reason.startswith("refused: ")
+    assert '"feedback_id":"f1"' in letter.body
+    assert log.forwarder.rebuilds == 0
+    backend.close()
+
+
+def test_topics_are_made_as_often_as_asked_and_kept_for_ever(real_kafka: RealKafka, tmp_path: Path):
+    backend = on_real(real_kafka, tmp_path)
+    log = backend.open()
+    log.create_topics()
+    log.create_topics()
+    resource = ConfigResource(ConfigResource.Type.TOPIC, f"{backend.prefix}.feedback.v1")
+    admin = AdminClient({"bootstrap.servers": backend.servers})
+    (described,) = admin.describe_configs([resource]).values()
+    settings = described.result(10)
+    assert (settings["retention.ms"].value, settings["cleanup.policy"].value) == ("-1", "delete")
+    assert log.end("feedback", 11) == 0
+    backend.close()
+
+
+def test_a_broker_killed_and_started_again_gets_everything_in_order(real_kafka: RealKafka, tmp_path: Path):
+    if not real_kafka.ours:
+        pytest.skip("somebody else's Kafka is not killed")
+    backend = on_real(real_kafka, tmp_path)
+    log = backend.open(ack_timeout_s=2)
+    append(log, 0, 50)
+    backend.settle()
+    real_kafka.stop(signal.SIGKILL)
+    append(log, 50, 100)
+    later = backend.open()  # another gateway, started while Kafka is away
+    later.append([rating("f1000", key="c-later")])
+    real_kafka.start()
+    append(log, 100, 150)
+    backend.settle()
+    check_all(log, 150)
+    assert numbers(later, "c-later") == [1000]
+    backend.close()

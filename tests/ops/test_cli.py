@@ -1,0 +1,86 @@
+"""The command line, as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+from ops.cli import COMMANDS, load
+
+
+def plaudit(*arguments: str, data_dir=None, **environment: str) -> subprocess.CompletedProcess[str]:
+    folder = ["--data-dir", str(data_dir)] if data_dir else []
+    return subprocess.run(
+        [sys.executable, "-m", "ops.cli", *arguments, *folder],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"COLUMNS": "200"} | environment,
+    )
+
+
+def test_help_lists_every_command_without_importing_any_of_them():
+    code = (
+        "import sys; sys.argv = ['plaudit', '--help']\n"
+        "from ops.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'transformers', 'vllm', 'fastapi', 'sqlalchemy', 'kafka', 'scipy', 'openai', 'pydantic'}\n"
+        "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert shown.returncode == 0, shown.stderr
+    assert all(name in shown.stdout for name in COMMANDS)
+
+
+def test_every_command_is_there_and_takes_a_data_folder_or_talks_http():
+    for name, entry in COMMANDS.items():
+        assert callable(load(entry.where)), name
+    for arguments in (["up"], ["train"], ["control"], ["serve"], ["doctor"], ["keys", "create"], ["adapters", "list"], ["ab", "status"]):
+        assert "--data-dir" in plaudit(*arguments, "--help").stdout, arguments
+
+
+def test_a_key_is_created_listed_without_its_secret_and_revoked(tmp_path):
+    made = plaudit("keys", "create", "--project", "default", "--role", "app", "--json", data_dir=tmp_path)
+    assert made.returncode == 0, made.stderr
+    key = json.loads(made.stdout)
+    listed = plaudit("keys", "list", "--json", data_dir=tmp_path)
+    assert key["key"] not in listed.stdout
+    assert [row["id"] for row in json.loads(listed.stdout)] == [key["id"]]
+    assert plaudit("keys", "revoke", key["id"], data_dir=tmp_path).returncode == 0
+    assert json.loads(plaudit("keys", "list", "--json", data_dir=tmp_path).stdout)[0]["revoked"] is not None
+
+
+def test_a_key_for_an_unknown_project_is_refused_with_the_value_named(tmp_path):
+    refused = plaudit("keys", "create", "--project", "nobody", data_dir=tmp_path)
+    assert refused.returncode == 2
+    assert "--project='nobody'" in refused.stderr
+    assert refused.stdout == ""
+
+
+def test_a_wrong_setting_is_one_line_that_names_it_and_not_a_traceback(tmp_path):
+    refused = plaudit("adapters", "list", data_dir=tmp_path, PLAUDIT_PORT="http")
+    assert refused.returncode == 2
+    assert "port='http'" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_an_unknown_adapter_is_refused(tmp_path):
+    refused = plaudit("adapters", "show", "default-v9-00000000", data_dir=tmp_path)
+    assert refused.returncode == 2
+    assert "default-v9-00000000" in refused.stderr
+
+
+def test_a_fresh_data_folder_has_no_adapters_and_a_base_champion(tmp_path):
+    assert json.loads(plaudit("adapters", "list", "--json", data_dir=tmp_path).stdout) == []
+    assert json.loads(plaudit("ab", "status", "--json", data_dir=tmp_path).stdout)["champion"] == "base"
+
+
+def test_the_doctor_finds_this_machine_fit(tmp_path):
+    told = plaudit("doctor", "--json", data_dir=tmp_path, PLAUDIT_PORT="1")
+    findings = {row["check"]: row for row in json.loads(told.stdout)}
+    assert findings["vLLM"]["ok"]
+    assert findings["no stray torch packages"]["ok"]
+    assert findings["port"]["figure"] == "1 is free"

@@ -1,0 +1,76 @@
+"""Settings: where they come from, and what a wrong one says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ops.settings import SettingsError, load_settings
+from ops.up import environment_of
+
+
+@pytest.fixture(autouse=True)
+def _an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_flag_beats_the_environment_which_beats_the_file(tmp_path, monkeypatch):
+    (tmp_path / "plaudit.toml").write_text('port = 1111\nhost = "0.0.0.0"\nseed = 3\n')
+    monkeypatch.setenv("PLAUDIT_PORT", "2222")
+    monkeypatch.setenv("PLAUDIT_SEED", "4")
+    settings = load_settings(port=3333)
+    assert (settings.port, settings.seed, settings.host) == (3333, 4, "0.0.0.0")
+
+
+def test_a_flag_that_was_not_given_changes_nothing(monkeypatch):
+    monkeypatch.setenv("PLAUDIT_PORT", "2222")
+    assert load_settings(port=None).port == 2222
+
+
+def test_a_wrong_value_names_the_field_the_value_and_the_fix(monkeypatch):
+    monkeypatch.setenv("PLAUDIT_TRAIN__PPO__CLIP_RANGE", "-0.5")
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    message = str(error.value)
+    assert "train.ppo.clip_range='-0.5'" in message
+    assert "greater than 0" in message
+    assert "Set PLAUDIT_TRAIN__PPO__CLIP_RANGE" in message
+
+
+def test_a_misspelt_nested_setting_is_refused(tmp_path):
+    (tmp_path / "plaudit.toml").write_text("[train]\nmin_new_vote = 3\n")
+    with pytest.raises(SettingsError, match=r"train\.min_new_vote"):
+        load_settings()
+
+
+def test_a_rank_vllm_does_not_take_is_refused():
+    with pytest.raises(SettingsError, match="lora_rank=12: vLLM takes one of"):
+        load_settings(train={"lora_rank": 12})
+
+
+def test_a_child_process_sees_exactly_the_settings_of_its_parent(monkeypatch, tmp_path):
+    mine = load_settings(data_dir=tmp_path / "here", port=4321, train={"min_new_votes": 7}, secret="s3cret")
+    for name, value in environment_of(mine).items():
+        if name.startswith("PLAUDIT_"):
+            monkeypatch.setenv(name, value)
+    theirs = load_settings()
+    assert theirs.model_copy(update={"model_cache": None}) == mine.model_copy(update={"data_dir": tmp_path / "here"})
+    assert theirs.models_dir == mine.models_dir
+
+
+def test_no_secret_is_printed():
+    assert "s3cret" not in json.dumps(load_settings(secret="s3cret").model_dump(mode="json"))
+
+
+def test_a_long_data_folder_still_gets_a_socket_path_linux_takes(tmp_path):
+    settings = load_settings(data_dir=tmp_path / ("x" * 120))
+    assert len(str(settings.engine_socket)) < 108
+    assert settings.engine_socket != load_settings(data_dir=tmp_path / ("y" * 120)).engine_socket
+
+
+def test_a_models_preset_yields_to_the_operators_own_setting(monkeypatch):
+    monkeypatch.setenv("PLAUDIT_TRAIN__PPO__STEPS", "3")
+    starter, other = load_settings(model="starter"), load_settings(model="some/model")
+    assert (starter.train.ppo.kl_coef, starter.train.ppo.steps) == (0.2, 3)
+    assert (other.train.ppo.kl_coef, other.sampling.temperature) == (0.05, 0.3)

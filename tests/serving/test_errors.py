@@ -1,0 +1,168 @@
+"""Every error has OpenAI's shape and says what to do; a refused request writes nothing and never reaches the engine."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from chat_upstream import ChatUpstream
+from gateway_parts import Gateway, error_of, gateway, question
+
+MESSAGE = {"role": "user", "content": "hi"}
+
+REFUSED: list[tuple[dict[str, Any], int, str | None, str]] = [
+    ({"model": "gpt-4o"}, 404, "model", "model_not_found"),
+    ({"model": "base"}, 404, "model", "model_not_found"),
+    ({"model": "default-v1-0123abcd"}, 404, "model", "model_not_found"),
+    ({"model": "other"}, 404, "model", "model_not_found"),
+    ({"model": 5}, 400, "model", "invalid_value"),
+    ({"messages": []}, 400, "messages", "invalid_value"),
+    ({"messages": "hi"}, 400, "messages", "invalid_value"),
+    ({"messages": [{"role": "king", "content": "hi"}]}, 400, "messages[0].role", "invalid_value"),
+    ({"messages": [MESSAGE, {"role": "user"}]}, 400, "messages[1].content", "missing_required_parameter"),
+    ({"messages": [{"role": "user", "content": None}]}, 400, "messages[0].content", "invalid_value"),
+    (
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
+        400,
+        "messages[0].content",
+        "invalid_value",
+    ),
+    ({"messages": [MESSAGE] * 257}, 400, "messages", "invalid_value"),
+    ({"n": 0}, 400, "n", "invalid_value"),
+    ({"n": 5}, 400, "n", "invalid_value"),
+    ({"n": "2"}, 400, "n", "invalid_value"),
+    ({"compare": True}, 400, "n", "invalid_value"),
+    ({"compare": True, "n": 3}, 400, "n", "invalid_value"),
+    ({"temperature": 2.1}, 400, "temperature", "invalid_value"),
+    ({"temperature": True}, 400, "temperature", "invalid_value"),
+    ({"max_tokens": 0}, 400, "max_tokens", "invalid_value"),
+    ({"max_completion_tokens": 100_000}, 400, "max_completion_tokens", "invalid_value"),
+    ({"stop": ["a", "b", "c", "d", "e"]}, 400, "stop", "invalid_value"),
+    ({"stream_options": {"include_usage": True}}, 400, "stream_options", "invalid_value"),
+    ({"user": ""}, 400, "user", "invalid_value"),
+    ({"conversation": "c" * 201}, 400, "conversation", "invalid_value"),
+    ({"chat_template": "{{ 1 }}"}, 400, "chat_template", "unknown_parameter"),
+    ({"prompt_embeds": "AAAA"}, 400, "prompt_embeds", "unknown_parameter"),
+    ({"plaudit_adapter": "x"}, 400, "plaudit_adapter", "unknown_parameter"),
+]
+
+
+@pytest.mark.parametrize(("change", "status", "param", "code"), REFUSED)
+def test_a_request_that_is_not_right_is_refused_by_field(
+    served: Gateway, upstream: ChatUpstream, change: dict[str, Any], status: int, param: str | None, code: str
+):
+    before = len(served.events("completions"))
+    error = error_of(served.http.post("/v1/chat/completions", headers=served.bearer, json=question() | change), status)
+    assert ((error["param"] or "").removesuffix(".str").removesuffix(".tuple"), error["code"]) == (param, code)
+    assert upstream.chats() == []
+    assert len(served.events("completions")) == before
+
+
+@pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/feedback"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'"text"',
+        b"null",
+        b"\xff\xfe",
+        b'{"model": NaN',
+        b"[" * 20_000,
+        b'{"a":' * 20_000,
+        b'[{"type": "rating"}]',
+    ],
+)
+def test_a_body_that_is_no_json_object_is_refused(served: Gateway, route: str, body: bytes):
+    error = error_of(served.http.post(route, headers=served.bearer, content=body), 400)
+    assert error["code"] == "invalid_json"
+    assert error["type"] == "invalid_request_error"
+
+
+def test_half_a_surrogate_in_a_message_is_refused_or_answered_but_no_accident(served: Gateway, upstream: ChatUpstream):
+    body = b'{"model": "default", "messages": [{"role": "user", "content": "\\ud800"}]}'
+    error_of(served.http.post("/v1/chat/completions", headers=served.bearer, content=body), 400)
+
+
+def in_pieces(total: int, piece: int = 16_384) -> Iterator[bytes]:
+    for _ in range(0, total, piece):
+        yield b" " * piece
+
+
+@pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/feedback"])
+def test_a_body_over_the_limit_is_a_413_declared_or_chunked(served: Gateway, route: str):
+    limit = served.settings.limits.max_body_bytes
+    for content in (b" " * (limit + 1), in_pieces(limit + 16_384)):
+        error = error_of(served.http.post(route, headers=served.bearer, content=content), 413)
+        assert str(limit) in error["message"]
+    fitting = json.dumps(question()).encode().ljust(limit)
+    assert served.http.post("/v1/chat/completions", headers=served.bearer, content=fitting).status_code == 200
+
+
+def test_a_body_that_does_not_come_is_given_up_on(tmp_path: Path, upstream: ChatUpstream):
+    with gateway(tmp_path, upstream, limits={"body_timeout_s": 0.2}) as strict:
+        host, port = strict.url.removeprefix("http://").split(":")
+        head = f"POST /v1/feedback HTTP/1.1\r\nHost: {host}\r\nContent-Length: 10\r\n\r\n{{"
+        with socket.create_connection((host, int(port)), timeout=10) as connection:
+            connection.sendall(head.encode())
+            reply = b""
+            while piece := connection.recv(65_536):  # until the gateway closes the connection
+                reply += piece
+        assert reply.startswith(b"HTTP/1.1 408")
+        assert b"request_timeout" in reply
+
+
+def test_unknown_routes_and_methods_have_the_shape_too(served: Gateway):
+    assert error_of(served.http.get("/v1/adapters"), 404)["code"] == "unknown_url"
+    reply = served.http.get("/v1/chat/completions")
+    assert error_of(reply, 405)["code"] == "method_not_allowed"
+    assert reply.headers["allow"] == "POST"
+
+
+def test_the_sdk_raises_its_own_exception_classes(served: Gateway):
+    with pytest.raises(openai.NotFoundError) as unknown:
+        served.openai.chat.completions.create(model="gpt-4o", messages=[{"role": "user", "content": "hi"}])
+    assert (unknown.value.param, unknown.value.code) == ("model", "model_not_found")
+    assert "'default'" in str(unknown.value)
+    with pytest.raises(openai.BadRequestError):
+        served.openai.chat.completions.create(model="default", messages=[])
+    with (
+        openai.OpenAI(base_url=served.url + "/v1", api_key="sk-wrong", max_retries=0) as wrong,
+        pytest.raises(openai.AuthenticationError),
+    ):
+        wrong.models.list()
+
+
+def test_health_readiness_and_metrics_need_no_key(served: Gateway):
+    assert served.http.get("/healthz").json() == {"status": "ok"}
+    assert served.http.get("/readyz").json() == {"ready": True, "reasons": []}
+    page = served.http.get("/metrics")
+    assert page.headers["content-type"].startswith("text/plain")
+    assert 'plaudit_requests_total{route="/healthz",status="200"}' in page.text
+    assert 'route="other"' in page.text or "/v1/adapters" not in page.text
+
+
+def test_what_nobody_foresaw_is_a_500_in_the_same_shape_and_tells_nothing():
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+
+    from serving.errors import install_error_handlers
+    from serving.request_id import RequestId
+
+    app = FastAPI()
+
+    @app.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError("/secret/path")
+
+    install_error_handlers(app)
+    app.add_middleware(RequestId)
+    error = error_of(TestClient(app, raise_server_exceptions=False).get("/broken"), 500)  # type: ignore[arg-type]
+    assert error["type"] == "server_error"
+    assert "secret" not in error["message"]

@@ -1,0 +1,186 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from vote_log import events, fill, settings_for
+
+from feedback.events import Event, FeedbackSet, RolloutChanged
+from ops.open_log import open_log_of
+from ops.registry import Registry
+from trainer.checkpoint import Checkpoint, journal
+from trainer.cycle import run_cycle, trainer_of
+from trainer.reward import RewardModel
+
+SCRIPT = Path(__file__).with_name("cycle_once.py")
+
+
+def logged(settings, facts: list[Event]) -> None:
+    with open_log_of(settings) as log:
+        log.append(facts)
+
+
+def state_of(settings):
+    return Checkpoint(settings.trainer_dir, Registry(settings.adapters_dir)).open(now=0.0)
+
+
+def shuffled(facts: list[Event], seed: int = 0) -> list[Event]:
+    """The same votes with what they say dealt out anew."""
+    rng = random.Random(seed)
+    places = [n for n, event in enumerate(facts) if isinstance(event.data, FeedbackSet)]
+    mixed = list(facts)
+    for kind in ("rating", "preference"):
+        own = [n for n in places if facts[n].data.judgement.kind == kind]
+        for n in own:
+            value = rng.choice((-1, 1)) if kind == "rating" else rng.choice("ab")
+            judgement = facts[n].data.judgement.model_copy(update={"value": value})
+            mixed[n] = facts[n].model_copy(update={"data": facts[n].data.model_copy(update={"judgement": judgement})})
+    return mixed
+
+
+def test_a_cycle_turns_votes_into_an_adapter_with_its_figures_once(tmp_path, tiny_folder):
+    settings = settings_for(tmp_path, tiny_folder)
+    logged(settings, events(90))
+    record = run_cycle(settings)
+    [manifest] = Registry(settings.adapters_dir).list("default")
+    assert (record.votes, record.new_votes, record.raters, record.parent) == (90, 90, 24, "base")
+    assert record.outcome == "rejected"  # two steps of a random model win nothing
+    assert "judge_win_rate" in record.reason
+    assert record.adapter == manifest.id
+    assert manifest.gates == record.gates
+    assert not manifest.passed
+    assert {g.name for g in record.gates if g.passed} == {
+        "reward_accuracy",
+        "judge_accuracy",
+        "finite_weights",
+        "kl_champion",
+        "kl_base",
+        "well_formed",
+        "length",
+    }
+    assert manifest.training["votes"] == 90
+    assert manifest.training["config"]["ppo"]["steps"] == 2
+    assert len(record.steps) == 2
+    reward, judge = manifest.reward_models
+    assert reward["accuracy"] >= 0.9 > reward["majority"]
+    assert reward["votes"] + judge["votes"] == 90
+    assert Registry(settings.adapters_dir).verify(manifest.id, max_rank=8) == manifest
+    assert [line["adapter"] for line in journal(settings.trainer_dir)] == [manifest.id]
+
+    # no new vote: nothing is done
+    before = state_of(settings)
+    assert run_cycle(settings) is None
+    assert state_of(settings) == before
+    assert len(Registry(settings.adapters_dir).list("default")) == 1
+
+
+def test_the_next_cycle_counts_only_what_is_new_and_goes_on_from_what_was_learnt(tmp_path, tiny_folder, monkeypatch):
+    settings = settings_for(tmp_path, tiny_folder)
+    logged(settings, events(60))
+    first = run_cycle(settings)
+    sources = []
+    start = RewardModel.__init__
+
+    def noting(self, model, name, *, source=None):
+        sources.append(source)
+        start(self, model, name, source=source)
+
+    monkeypatch.setattr(RewardModel, "__init__", noting)
+    logged(settings, events(30, seed=1))
+    second = run_cycle(settings)
+    assert (second.cycle, second.votes, second.new_votes) == (2, 90, 30)
+    assert [source.relative_to(settings.trainer_dir).as_posix() for source in sources] == [
+        "commits/000001/reward",
+        "commits/000001/judge",
+    ]
+    assert [m.version for m in Registry(settings.adapters_dir).list("default")] == [1, 2]
+    assert [line["cycle"] for line in journal(settings.trainer_dir)] == [first.cycle, second.cycle]
+
+
+def test_training_starts_from_the_champion_and_names_it_as_parent(tmp_path, tiny_folder):
+    settings = settings_for(tmp_path, tiny_folder)
+    logged(settings, events(60))
+    champion = run_cycle(settings).adapter
+    promoted = RolloutChanged(rollout_id="ro", state="PROMOTED", champion=champion, challenger=champion)
+    logged(settings, [Event(id="ro", time=1.0, project="default", key="default", data=promoted), *events(30, seed=1)])
+    second = run_cycle(settings)
+    assert second.parent == champion
+    kl = {gate.name: gate.value for gate in second.gates}
+    assert kl["kl_champion"] != kl["kl_base"]
+
+
+def test_votes_of_other_projects_are_not_learnt_from(tmp_path, tiny_folder):
+    settings = settings_for(tmp_path, tiny_folder)
+    logged(settings, [event.model_copy(update={"project": "other"}) for event in events(20)])
+    assert run_cycle(settings) is None
+
+
+def test_votes_without_a_pattern_train_nobody_and_are_waited_past(tmp_path, tiny_folder):
+    settings = settings_for(tmp_path, tiny_folder)
+    logged(settings, shuffled(events(60)))
+    record = run_cycle(settings)
+    assert record.outcome == "no_signal"
+    assert "accuracy" in record.reason
+    assert (record.adapter, record.steps) == (None, ())
+    assert Registry(settings.adapters_dir).list("default") == []
+    assert state_of(settings).state.votes == 60
+    assert run_cycle(settings) is None
+
+
+def test_training_that_diverges_publishes_and_commits_nothing_and_waits_for_more_votes(tmp_path, tiny_folder):
+    reward = {"learning_rate": 1e30, "epochs": 2}
+    settings = settings_for(tmp_path, tiny_folder, reward=reward)
+    logged(settings, events(60))
+    with trainer_of(settings) as trainer:
+        record = trainer.cycle(minimum=8)
+        assert record.outcome == "diverged"
+        assert "the loss of 'reward' is" in record.reason
+        assert trainer.cycle(minimum=8) is None  # the same votes would end the same
+        assert Registry(settings.adapters_dir).list("default") == []
+        assert not (settings.trainer_dir / "current.json").exists()
+        logged(settings, events(8, seed=1))
+        assert trainer.cycle(minimum=8).new_votes == 68
+    assert [line["outcome"] for line in journal(settings.trainer_dir)] == ["diverged", "diverged"]
+
+
+@pytest.mark.parametrize(("step", "cycles_left"), [("durable", 1), ("prepared", 0), ("published", 0)])
+def test_a_trainer_killed_while_it_commits_counts_every_vote_once(tmp_path, tiny_folder, step, cycles_left):
+    settings = settings_for(tmp_path, tiny_folder)
+    with open_log_of(settings) as log:
+        fill(log, 60)
+    killed = subprocess.run(
+        [sys.executable, str(SCRIPT), str(tmp_path), str(tiny_folder), step],
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": os.getcwd()},
+    )
+    assert killed.returncode == -signal.SIGKILL
+    record = run_cycle(settings)
+    assert (record is not None) == bool(cycles_left)
+    [line] = journal(settings.trainer_dir)
+    assert (line["cycle"], line["new_votes"]) == (1, 60)
+    assert [m.id for m in Registry(settings.adapters_dir).list("default")] == [line["adapter"]]
+    assert run_cycle(settings) is None
+
+
+def test_the_trainer_leaves_when_it_is_asked_to(tmp_path, tiny_folder):
+    settings = settings_for(tmp_path, tiny_folder)
+    environment = os.environ | {"PLAUDIT_METRICS_PORT_TRAINER": "0"}
+    command = [sys.executable, "-m", "ops.cli", "train", "--data-dir", str(tmp_path), "--model", str(tiny_folder)]
+    process = subprocess.Popen(command, env=environment)
+    try:
+        deadline = time.monotonic() + 60
+        while not (settings.trainer_dir / "lease").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from vote_log import completion, events, pair, retraction, thumb
+
+from feedback.events import Message
+from feedback.join import Joiner
+from feedback.log import Position, Record
+from trainer.examples import Example, digest, divide, examples_of, lessons, prompt_hash, rater_factors, unseen, weighted
+
+
+def votes_of(*facts):
+    joiner = Joiner()
+    for offset, event in enumerate(facts):
+        joiner.add(Record(Position(event.topic, 0, offset), event))
+    return joiner.votes()
+
+
+def example(name: str, rater: str = "r", prompt: str = "q", weight: float = 1.0) -> Example:
+    messages = (Message(role="user", content=prompt),)
+    return Example(name, 0.0, rater, messages, prompt_hash(messages), ("yes",), (True,), "up", weight)
+
+
+def test_a_vote_becomes_one_example_with_its_prompt_answers_and_label():
+    a, b = completion("a", "why?", "because"), completion("b", "why?", "no idea")
+    thumbs, pairs = examples_of(votes_of(a, b, thumb("f1", "a", "ann", -1, 5.0), pair("f2", "a", "b", "bob", "tie", 6.0)))
+    assert (thumbs.answers, thumbs.label, thumbs.sign, thumbs.rater, thumbs.time) == (("because",), "down", -1, "ann", 5.0)
+    assert (pairs.answers, pairs.label, pairs.sign) == (("because", "no idea"), "tie", 0)
+    assert pairs.prompt == (Message(role="user", content="why?"),)
+
+
+def test_a_retraction_is_no_vote_and_not_a_negative_one():
+    asked, liked = completion("a", "why?", "because"), thumb("f1", "a", "ann", 1, 5.0)
+    assert [e.label for e in examples_of(votes_of(asked, liked))] == ["up"]
+    assert examples_of(votes_of(asked, liked, retraction("f2", "a", "ann", 6.0))) == []
+
+
+def test_an_answer_that_ended_badly_teaches_nothing():
+    assert examples_of(votes_of(completion("a", "why?", "bec", outcome="aborted"), thumb("f1", "a", "ann", -1, 5.0))) == []
+
+
+def test_a_pair_of_equal_answers_is_left_out():
+    a, b = completion("a", "why?", "because"), completion("b", "why?", "because")
+    assert examples_of(votes_of(a, b, pair("f", "a", "b", "ann", "a", 5.0))) == []
+
+
+def test_an_answer_cut_at_its_token_limit_is_not_taught_as_ended():
+    whole = completion("a", "why?", "because")
+    cut = whole.model_copy(update={"data": whole.data.model_copy(update={"finish_reason": "length"})})
+    rated = thumb("f1", "a", "ann", 1, 5.0)
+    assert examples_of(votes_of(whole, rated))[0].ended == (True,)
+    assert examples_of(votes_of(cut, rated))[0].ended == (False,)
+
+
+def test_a_rarely_shown_arm_counts_more_but_at_most_tenfold():
+    def seen_with(propensity: float) -> float:
+        event = completion("a", "why?", "because")
+        exposure = event.data.exposure.model_copy(update={"propensity": propensity})
+        shown = event.model_copy(update={"data": event.data.model_copy(update={"exposure": exposure})})
+        return examples_of(votes_of(shown, thumb("f1", "a", "ann", 1, 5.0)))[0].weight
+
+    assert [seen_with(1.0), seen_with(0.25), seen_with(0.01)] == [1.0, 4.0, 10.0]
+
+
+def test_the_examples_do_not_depend_on_the_order_in_which_the_log_is_read():
+    records = [Record(Position(event.topic, 0, n), event) for n, event in enumerate(events(30))]
+    forwards, backwards = Joiner(), Joiner()
+    forwards.extend(records)
+    backwards.extend(reversed(records))
+    assert examples_of(forwards.votes()) == examples_of(backwards.votes())
+    assert digest(examples_of(forwards.votes())) == digest(examples_of(backwards.votes()))
+
+
+def test_a_rater_with_most_of_the_votes_is_cut_to_twice_an_even_share():
+    # 4 raters, so nobody may have more than 2/4: of 6 + 1 + 1 + 1 the first keeps T/2 with T = 3 / (1 - 1/2) = 6
+    assert rater_factors({"a": 6.0, "b": 1.0, "c": 1.0, "d": 1.0}, 0.5) == {"a": 0.5, "b": 1.0, "c": 1.0, "d": 1.0}
+    shares = weighted([example(f"a{n}", "a") for n in range(6)] + [example(r, r) for r in "bcd"])
+    assert sum(e.weight for e in shares if e.rater == "a") == pytest.approx(4.5)  # half of the 9 that the mean of 1 makes
+    assert sum(e.weight for e in shares) == pytest.approx(9)
+
+
+def test_two_raters_over_the_cap_share_it_and_the_cap_holds_after_both_are_cut():
+    # 8 raters at 2/8: with two at the cap T = 6 / (1 - 2/4) = 12, so each of the two keeps 3
+    factors = rater_factors({"a": 30.0, "b": 10.0, **dict.fromkeys("cdefgh", 1.0)}, 0.25)
+    assert (factors["a"], factors["b"], factors["c"]) == (pytest.approx(0.1), pytest.approx(0.3), 1.0)
+
+
+def test_among_many_raters_the_cap_is_one_per_cent():
+    examples = [example(f"flood{n}", "flood") for n in range(100)] + [example(f"f{n}", f"r{n}") for n in range(299)]
+    total = sum(e.weight for e in weighted(examples))
+    assert sum(e.weight for e in weighted(examples) if e.rater == "flood") == pytest.approx(0.01 * total)
+
+
+def test_a_lone_rater_keeps_every_vote():
+    assert [e.weight for e in weighted([example("1"), example("2")])] == [1.0, 1.0]
+    assert weighted([]) == []
+
+
+def test_judge_and_reward_model_never_share_a_rater_and_nobody_changes_sides_when_more_come():
+    few = [example(f"f{n}", f"r{n % 40}", f"q{n}") for n in range(120)]
+    many = few + [example(f"g{n}", f"s{n}", f"p{n}") for n in range(200)]
+    for examples in (few, many):
+        division = divide(examples, 1 / 3)
+        assert division.by == "rater"
+        assert {e.rater for e in division.reward}.isdisjoint(e.rater for e in division.judge)
+        assert len(division.reward) + len(division.judge) == len(examples)
+    assert {e.rater for e in divide(few, 1 / 3).judge} <= {e.rater for e in divide(many, 1 / 3).judge}
+    assert 0.2 < len(divide(many, 1 / 3).judge) / len(many) < 0.47
+
+
+def test_with_few_raters_the_questions_are_divided_instead():
+    division = divide([example(f"f{n}", "me", f"q{n % 30}") for n in range(90)], 1 / 3)
+    assert division.by == "prompt"
+    assert division.judge
+    assert {e.prompt_hash for e in division.reward}.isdisjoint(e.prompt_hash for e in division.judge)
+
+
+def test_held_out_votes_are_the_newest_about_questions_never_learnt_from():
+    learnt = [example("l", "a", "known")]
+    others = [example("1", "b", "known"), example("2", "b", "new"), example("3", "b", "newer"), example("4", "b", "newest")]
+    assert [e.feedback_id for e in unseen(others, learnt, 2)] == ["3", "4"]
+
+
+def test_all_new_votes_and_a_bounded_draw_of_older_ones_are_learnt_from():
+    examples = [example(f"f{n:03}") for n in range(100)]
+    new = {f"f{n:03}" for n in range(90, 100)}
+    drawn = lessons(examples, new, 20, seed=1)
+    assert len(drawn) == 30
+    assert new <= {e.feedback_id for e in drawn}
+    assert drawn == lessons(examples, new, 20, seed=1) != lessons(examples, new, 20, seed=2)
+    assert drawn == sorted(drawn, key=lambda e: e.feedback_id)
+
+
+def test_the_digest_tells_one_changed_label():
+    examples = [example("1"), example("2")]
+    assert digest(examples) != digest([examples[0], replace(examples[1], label="down")])

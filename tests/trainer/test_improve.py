@@ -1,0 +1,307 @@
+"""The loop around PPO and RLOO: what it starts from, what it changes, where it ends, and that it finds a known optimum."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from ops.settings import PpoSettings
+from trainer.batches import TokenBatch
+from trainer.experience import Experience
+from trainer.improve import TrainingDiverged, improve
+from trainer.learner import Critic, Learner
+from trainer.policy import AdapterModel
+from trainer.rollouts import LocalRollouts, Sample
+
+PROMPTS = [[65, 66, 67], [70], [80, 81, 82, 83, 84]]
+ARMS = 6
+LOW = 128
+
+ALGORITHMS = pytest.mark.parametrize("algorithm", ["ppo", "rloo"])
+
+
+def settings(**changes: object) -> PpoSettings:
+    few = {"steps": 1, "prompts_per_step": 4, "samples_per_prompt": 2, "max_new_tokens": 6, "kl_target": None}
+    return PpoSettings(**{**few, "missing_eos_penalty": 0.0, **changes})
+
+
+def noisy(model: AdapterModel, name: str, seed: int = 0, size: float = 0.05) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    for weight in model.weights(name).values():
+        weight.add_(torch.randn(weight.shape, generator=generator) * size)
+
+
+def low_tokens(samples: Sequence[Sample]) -> Tensor:
+    return torch.tensor([sum(t < LOW for t in s.tokens) / len(s.tokens) for s in samples])
+
+
+def run(model: AdapterModel, score: Callable[[Sequence[Sample]], Tensor] = low_tokens, **changes: object):
+    algorithm = changes.pop("algorithm", "ppo")
+    reference = changes.pop("reference", "base")
+    seed = changes.pop("seed", 0)
+    return improve(
+        model,
+        changes.pop("prompts", PROMPTS),
+        score,
+        settings=settings(**changes),
+        algorithm=algorithm,
+        rollouts=LocalRollouts(model),
+        seed=seed,
+        reference=reference,
+    )
+
+
+def change(model: AdapterModel, **changes: object) -> Tensor:
+    """What one run does to a fresh adapter "policy", as one vector."""
+    model.add("policy")
+    noisy(model, "policy")
+    before = {key: w.clone() for key, w in model.weights("policy").items()}
+    run(model, **changes)
+    moved = torch.cat([(w - before[key]).flatten() for key, w in model.weights("policy").items()])
+    model.remove("policy")
+    return moved
+
+
+@ALGORITHMS
+def test_before_anything_is_learnt_kl_is_0_and_the_policy_is_what_was_sampled_from(tiny: AdapterModel, algorithm: str):
+    tiny.add("policy")
+    metrics = run(tiny, algorithm=algorithm, epochs=1, minibatches=1).steps[0]
+    assert metrics["objective/kl"] == 0
+    assert metrics["rollout/logprob_difference"] < 1e-5
+    assert metrics["policy/approx_kl"] == pytest.approx(0, abs=1e-8)  # every ratio is 1
+    assert metrics["policy/clip_fraction"] == 0
+    assert metrics["policy/grad_norm"] > 0
+
+
+def test_kl_is_0_against_a_champion_that_the_policy_is_a_copy_of_and_not_against_the_base(tiny: AdapterModel):
+    tiny.add("reference")
+    noisy(tiny, "reference")
+    tiny.add("policy", source="reference")
+    assert run(tiny, reference="reference", learning_rate=1e-9).steps[0]["objective/kl"] == 0
+    assert run(tiny, reference="base", prompts_per_step=32).steps[0]["objective/kl"] > 0.05
+
+
+@ALGORITHMS
+def test_the_kl_coefficient_changes_what_is_learnt(tiny: AdapterModel, algorithm: str):
+    one = change(tiny, algorithm=algorithm, kl_coef=0.0)
+    again = change(tiny, algorithm=algorithm, kl_coef=0.0)
+    other = change(tiny, algorithm=algorithm, kl_coef=1.0)
+    assert torch.equal(one, again)
+    assert not torch.allclose(one, other, atol=1e-4)
+
+
+@pytest.fixture
+def bandit(tiny: AdapterModel) -> AdapterModel:
+    """A policy over ARMS tokens and nothing else, wide enough to hold any distribution over them."""
+    torch.manual_seed(0)
+    shape = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = LlamaConfig(vocab_size=ARMS, initializer_range=0.2, tie_word_embeddings=True, **shape)
+    model = AdapterModel(LlamaForCausalLM(config), tiny.tokenizer, rank=8, alpha=16)
+    model.add("policy")
+    return model
+
+
+def arms(model: AdapterModel, name: str) -> Tensor:
+    """(ARMS,) probability of each."""
+    each = TokenBatch.pack([[0]] * ARMS, [[arm] for arm in range(ARMS)])
+    return model.response_logprobs(name, each).exp().detach()[:, 0]
+
+
+def pay(samples: Sequence[Sample]) -> Tensor:
+    """The arm's number, or the mean of several."""
+    return torch.tensor([sum(s.tokens) / len(s.tokens) for s in samples])
+
+
+PULL = {"prompts": [[0]], "prompts_per_step": 32, "samples_per_prompt": 4, "learning_rate": 3e-3, "stop_kl": 0.1}
+
+
+@ALGORITHMS
+def test_with_nothing_but_kl_to_earn_the_policy_returns_to_its_reference(bandit: AdapterModel, algorithm: str):
+    noisy(bandit, "policy", size=0.4)
+    before = (arms(bandit, "policy") - arms(bandit, "base")).abs().sum()
+    run(bandit, lambda samples: torch.zeros(len(samples)), algorithm=algorithm, kl_coef=1.0, steps=40, max_new_tokens=1, **PULL)
+    after = (arms(bandit, "policy") - arms(bandit, "base")).abs().sum()
+    assert before > 0.8
+    assert after < 0.3 * before
+
+
+@ALGORITHMS
+def test_a_bandit_ends_at_its_known_optimum(bandit: AdapterModel, algorithm: str):
+    """With pay r in deviations of the first batch and a KL coefficient b, no policy beats base·exp(r / (deviation · b))."""
+    base = arms(bandit, "base")
+    numbers = torch.arange(ARMS)
+    deviation = ((base * numbers**2).sum() - (base * numbers).sum() ** 2).sqrt()
+    optimum = base * (numbers / deviation).exp()
+    optimum /= optimum.sum()
+    run(bandit, pay, algorithm=algorithm, kl_coef=1.0, steps=50, max_new_tokens=1, **PULL)
+    assert (base - optimum).abs().sum() > 0.5
+    assert (arms(bandit, "policy") - optimum).abs().sum() < 0.15
+
+
+@ALGORITHMS
+def test_without_a_kl_coefficient_the_best_arm_is_all_that_is_pulled(bandit: AdapterModel, algorithm: str):
+    assert arms(bandit, "base")[-1] < 0.3
+    run(bandit, pay, algorithm=algorithm, kl_coef=0.0, steps=40, max_new_tokens=3, **{**PULL, "learning_rate": 5e-3})
+    assert arms(bandit, "policy")[-1] > 0.95
+
+
+@pytest.mark.parametrize(("algorithm", "each"), [("ppo", 1), ("rloo", 2)])
+def test_a_batch_of_one_prompt_learns(tiny: AdapterModel, algorithm: str, each: int):
+    tiny.add("policy")
+    steps = run(
+        tiny,
+        algorithm=algorithm,
+        steps=150,
+        prompts=[[65]],
+        prompts_per_step=1,
+        samples_per_prompt=each,
+        max_new_tokens=2,
+        kl_coef=0.0,
+        learning_rate=3e-3,
+        stop_kl=1.0,
+    ).steps
+    early, late = (sum(s["objective/score"] for s in part) / 40 for part in (steps[:40], steps[-40:]))
+    assert late > early + 0.15
+
+
+def test_ppo_changes_policy_and_value_and_leaves_every_other_adapter_and_the_base_alone(tiny: AdapterModel):
+    for name in ("policy", "value", "reward", "reference"):
+        tiny.add(name)
+        noisy(tiny, name, seed=len(name))
+    before = {name: p.detach().clone() for name, p in tiny.model.named_parameters()}
+    run(tiny, steps=2, reference="reference")
+    changed = {n.split(".")[-2] for n, p in tiny.model.named_parameters() if not torch.equal(p, before[n])}
+    assert changed == {"policy", "value"}
+
+
+def test_the_critic_starts_from_the_reward_adapter_and_is_gone_at_the_end(tiny: AdapterModel):
+    tiny.add("policy")
+    tiny.add("reward")
+    noisy(tiny, "reward")
+    critic = Critic(tiny)
+    mine, theirs = tiny.weights("value"), tiny.weights("reward")
+    assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
+    assert critic(TokenBatch.pack([[65]], [[1, 2]])).eq(0).all()
+    tiny.remove("value")
+    run(tiny)
+    assert tiny.names == ("policy", "reward")
+
+
+def test_the_critic_learns_what_answers_will_earn(tiny: AdapterModel):
+    tiny.add("policy")
+
+    def by_prompt(samples: Sequence[Sample]) -> Tensor:
+        return torch.tensor([float(s.prompt_tokens == (70,)) for s in samples])
+
+    ask = {"steps": 15, "prompts_per_step": 12, "learning_rate": 1e-9, "value_learning_rate": 1e-2, "value_clip": 10.0}
+    cold = run(tiny, by_prompt, value_warmup_steps=0, **ask).steps
+    warm = run(tiny, by_prompt, value_warmup_steps=40, **ask).steps
+    assert cold[0]["value/explained_variance"] == pytest.approx(0, abs=1e-6)
+    assert warm[0]["value/explained_variance"] > 0.5
+    assert cold[-1]["value/explained_variance"] > 0.8
+
+
+def gradients(model: AdapterModel, experience: Experience) -> dict[str, Tensor]:
+    """Of policy and value, from an update that is one minibatch of everything."""
+    model.add("policy")
+    noisy(model, "policy")
+    ask = settings(epochs=1, minibatches=1, learning_rate=1e-12, value_learning_rate=1e-12, max_grad_norm=1e9, stop_kl=1e9)
+    model.add("value")
+    noisy(model, "value")
+    critic = Critic(model)
+    torch.nn.init.ones_(critic.head.weight)
+    Learner(model, ask, critic, torch.Generator().manual_seed(0)).update(experience)
+    found = {n: p.grad.clone() for n, p in model.model.named_parameters() if p.grad is not None}
+    model.remove("value")
+    model.remove("policy")
+    return found
+
+
+def test_neither_padding_nor_bucketing_changes_a_gradient(tiny: AdapterModel):
+    torch.manual_seed(0)
+    batch = TokenBatch.pack(PROMPTS, [[1, 2, 3], [4], [5, 6, 7, 8, 9]])
+    old = tiny.response_logprobs("base", batch)
+    experience = Experience(batch, old, torch.randn(3, 5), torch.rand(3, 5), torch.randn(3, 5), torch.randn(3, 5))
+    wanted = gradients(tiny, experience)
+    assert {n.split(".")[-2] for n in wanted} == {"policy", "value"}
+    assert all(g.any() for g in wanted.values())
+    wide = TokenBatch(torch.cat([batch.tokens, torch.full((3, 7), 9)], 1), batch.prompt_lengths, batch.response_lengths)
+    padded = Experience(wide, old, experience.advantages, experience.weights, experience.values, experience.returns)
+    tiny.tokens_per_pass = 1  # every row in a pass of its own
+    for other in (experience, padded):
+        got = gradients(tiny, other)
+        assert all(torch.allclose(got[n], g, atol=1e-5, rtol=1e-4) for n, g in wanted.items())
+
+
+def test_an_update_that_runs_away_is_ended_early(tiny: AdapterModel):
+    tiny.add("policy")
+    ask = {"learning_rate": 3e-2, "epochs": 4, "prompts_per_step": 16, "minibatches": 4}
+    held = run(tiny, stop_kl=0.01, **ask).steps[0]
+    assert 1 <= held["policy/updates"] < 16
+    assert held["policy/approx_kl"] > 0
+    assert run(tiny, stop_kl=1e9, **ask).steps[0]["policy/updates"] == 16
+
+
+def test_the_kl_coefficient_moves_only_with_a_target(tiny: AdapterModel):
+    tiny.add("policy")
+    assert run(tiny, kl_coef=0.2).kl_coef == 0.2
+    assert run(tiny, kl_coef=0.2, kl_target=6.0).kl_coef == pytest.approx(0.2 * (1 - 0.2 * 8 / 10_000), rel=1e-4)
+
+
+def test_the_same_seed_gives_the_same_policy_and_another_seed_another(tiny: AdapterModel):
+    one, again, other = (change(tiny, steps=2, seed=seed) for seed in (3, 3, 4))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_scores_that_are_not_numbers_end_the_training(tiny: AdapterModel):
+    tiny.add("policy")
+    with pytest.raises(TrainingDiverged, match="8 of 8 scores"):
+        run(tiny, lambda samples: torch.full((len(samples),), math.nan))
+    assert tiny.names == ("policy",)
+
+
+@ALGORITHMS
+def test_a_learning_rate_that_explodes_ends_the_training(tiny: AdapterModel, algorithm: str):
+    tiny.add("policy")
+    with pytest.raises(TrainingDiverged, match="policy"):
+        run(tiny, algorithm=algorithm, learning_rate=1e30, steps=5, stop_kl=1e38)
+
+
+def test_a_critic_that_explodes_ends_the_training(tiny: AdapterModel):
+    tiny.add("policy")
+    with pytest.raises(TrainingDiverged, match="value"):
+        run(tiny, value_learning_rate=1e30, steps=5)
+
+
+def test_it_stops_when_told_or_out_of_time_and_reports_every_step(tiny: AdapterModel):
+    tiny.add("policy")
+    assert len(run(tiny, steps=3).steps) == 3
+    assert len(run(tiny, steps=100, time_budget_s=1e-6).steps) == 1
+    seen: list[dict[str, float]] = []
+    improve(
+        tiny,
+        PROMPTS,
+        low_tokens,
+        settings=settings(steps=100),
+        algorithm="rloo",
+        rollouts=LocalRollouts(tiny),
+        seed=0,
+        reference="base",
+        on_step=seen.append,
+        stop=lambda: len(seen) == 2,
+    )
+    assert len(seen) == 2
+    wanted = {"objective/score", "objective/kl", "objective/rlhf_reward", "policy/entropy", "rollout/ended", "rollout/length"}
+    assert wanted | {"timing/rollouts_s", "timing/update_s", "policy/approx_kl", "policy/clip_fraction"} <= set(seen[0])
+
+
+def test_no_prompts_is_an_error(tiny: AdapterModel):
+    tiny.add("policy")
+    with pytest.raises(ValueError, match="no prompts"):
+        run(tiny, prompts=[])

@@ -1,0 +1,253 @@
+"""The learner's loop: read, learn what people like, improve the policy, try it, commit and publish. Again when enough is new."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import structlog
+import torch
+from transformers import AutoConfig
+
+from feedback.events import BASE
+from feedback.log import EventLog, LogUnavailable
+from ops import metrics
+from ops.cli.common import print_json
+from ops.errors import CommandError
+from ops.logs import configure_logs
+from ops.models import ModelError, prepared
+from ops.open_log import open_log_of
+from ops.registry import Registry
+from ops.settings import Settings
+from trainer.attempt import Attempt
+from trainer.checkpoint import Checkpoint, CheckpointError
+from trainer.improve import improve
+from trainer.inbox import Batch, Inbox
+from trainer.learn import learn, seed_for
+from trainer.learner import TrainingDiverged
+from trainer.policy import AdapterModel
+from trainer.record import CycleRecord, Outcome
+from trainer.reward import LONGEST_PROMPT, encode_prompt
+from trainer.rollouts import EngineRollouts, LocalRollouts, RolloutSource, with_fallback
+from trainer.trial import CHAMPION, POLICY, Standards, Trial, divide_prompts
+
+_log = structlog.get_logger(__name__)
+
+
+class Trainer:
+    """A project's trainer; the caller holds the checkpoint's lease."""
+
+    def __init__(
+        self, settings: Settings, log: EventLog, checkpoint: Checkpoint, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._settings, self._clock, self.checkpoint = settings, clock, checkpoint
+        self._registry = Registry(settings.adapters_dir)
+        self._inbox = Inbox(log, settings.project)
+        self._loaded = checkpoint.open(clock())
+        self._hopeless: frozenset[str] = frozenset()
+        """New votes on which training has diverged: trying again on the same would end the same."""
+
+    def cycle(self, minimum: int) -> CycleRecord | None:
+        """One cycle, if at least ``minimum`` votes are new; its record. None when there are fewer."""
+        batch = self.read(minimum)
+        if batch is None:
+            return None
+        cycle = self._begin(batch)
+        try:
+            self.learn(cycle)
+            if cycle.learnt.knows:
+                self.improve(cycle)
+                self.gate(cycle)
+        except TrainingDiverged as error:
+            return self._give_up(cycle, str(error))
+        return self.commit(cycle)
+
+    # the five stages
+
+    def read(self, minimum: int) -> Batch | None:
+        """What the log holds now, if enough of it is new."""
+        self._inbox.refresh()
+        batch = self._inbox.batch(self._loaded.state.offsets)
+        return batch if len(batch.new - self._hopeless) >= minimum else None
+
+    def learn(self, cycle: Attempt) -> None:
+        """Reward model and judge from votes."""
+        with cycle.stage("reward"):
+            cycle.learnt = learn(cycle.model, cycle.batch, cycle.before, self._settings.train.reward, self._settings.seed)
+        figures = cycle.learnt.reward.report
+        metrics.REWARD_ACCURACY.set(math.nan if figures.accuracy is None else figures.accuracy)
+        metrics.REWARD_BASELINE.set(math.nan if figures.majority is None else figures.majority)
+        cycle.gates += cycle.learnt.gates
+
+    def improve(self, cycle: Attempt) -> None:
+        """Reinforcement learning of a new adapter, from the champion's weights on."""
+        train = self._settings.train
+        source = None if cycle.champion == BASE else self._registry.path(cycle.batch.champion)
+        if source is not None:
+            cycle.model.add(CHAMPION, source=source)
+        cycle.model.add(POLICY, source=source)
+        prompts, _ = divide_prompts(cycle.batch.prompts, cycle.ref.domain)
+        with cycle.stage("improve"):
+            result = improve(
+                cycle.model,
+                [encode_prompt(cycle.model, prompt)[-LONGEST_PROMPT:] for prompt in prompts],
+                cycle.learnt.reward.model.score,
+                settings=train.ppo,
+                algorithm=train.algorithm,
+                rollouts=self._rollouts(cycle.model),
+                seed=seed_for(self._settings.seed, cycle.number, "improve"),
+                reference=BASE if train.ppo.kl_reference == "base" else cycle.champion,
+                on_step=_show,
+            )
+        cycle.steps = result.steps
+
+    def gate(self, cycle: Attempt) -> None:
+        """Try the new adapter beside the champion."""
+        _, prompts = divide_prompts(cycle.batch.prompts, cycle.ref.domain)
+        with cycle.stage("gate"):
+            trial = Trial(cycle.model, cycle.champion, prompts, cycle.ref.domain, self._settings)
+            results, cycle.standards = trial.run(
+                cycle.learnt.judge.model,
+                self._standards(cycle.batch.champion),
+                temperature=cycle.ref.sampling(self._settings.sampling).temperature,
+                seed=seed_for(self._settings.seed, cycle.number, "gate"),
+            )
+        cycle.gates += results
+
+    def commit(self, cycle: Attempt) -> CycleRecord:
+        """Publish the adapter, if there is one, and make the cycle count: all of it, or nothing."""
+        passed = all(gate.passed for gate in cycle.gates)
+        outcome: Outcome = "no_signal" if not cycle.learnt.knows else "published" if passed else "rejected"
+        reason = "; ".join(f"{gate.name}: {gate.detail}" for gate in cycle.gates if not gate.passed)
+        record = cycle.record(outcome, reason, self._clock())
+        publication = cycle.publication(self._settings) if cycle.learnt.knows else None
+        adapter = self.checkpoint.commit(cycle.state, record, publication, cycle.fill, self._clock())
+        self._loaded, self._hopeless = self.checkpoint.open(self._clock()), frozenset()
+        metrics.CYCLES.labels(outcome=outcome).inc()
+        _log.info("cycle_done", cycle=cycle.number, outcome=outcome, adapter=adapter, seconds=cycle.seconds)
+        return record.model_copy(update={"adapter": adapter})
+
+    # what they need
+
+    def _begin(self, batch: Batch) -> Attempt:
+        train, ref = self._settings.train, prepared(self._settings)
+        model = AdapterModel.load(
+            ref.path,
+            rank=train.lora_rank,
+            alpha=train.lora_alpha,
+            dtype=_dtype(ref.path),
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            seed=self._settings.seed,
+        )
+        return Attempt(batch, self._loaded, ref, model)
+
+    def _rollouts(self, model: AdapterModel) -> RolloutSource:
+        local = LocalRollouts(model)
+        if self._settings.train.rollouts == "local":
+            return local
+        return with_fallback(EngineRollouts(self._settings.engines[0], model, self._settings.trainer_dir / "rollouts"), local)
+
+    def _standards(self, champion: str) -> Standards:
+        """What the champion's own manifest says of it and of those before it."""
+        return {} if champion == BASE else self._registry.get(champion).training.get("standards", {})
+
+    def _give_up(self, cycle: Attempt, reason: str) -> CycleRecord:
+        """Training came to nothing: publish and commit nothing, say why, and wait for more votes."""
+        self._hopeless = cycle.batch.new
+        record = cycle.record("diverged", reason, self._clock())
+        self.checkpoint.tell(record)
+        metrics.CYCLES.labels(outcome="diverged").inc()
+        _log.error("training_diverged", cycle=cycle.number, reason=reason)
+        return record
+
+
+def _dtype(path: str) -> torch.dtype:
+    """What the model's own configuration says, float32 where it says nothing."""
+    return AutoConfig.from_pretrained(path, local_files_only=True).dtype or torch.float32
+
+
+def _show(step: dict[str, float]) -> None:
+    for gauge, key in (
+        (metrics.PPO_KL, "objective/kl"),
+        (metrics.PPO_REWARD, "objective/score"),
+        (metrics.PPO_CLIP_FRACTION, "policy/clip_fraction"),
+        (metrics.PPO_ENTROPY, "policy/entropy"),
+        (metrics.PPO_VALUE_LOSS, "value/loss"),
+    ):
+        if key in step:
+            gauge.set(step[key])
+
+
+@contextmanager
+def trainer_of(settings: Settings, **options: Any) -> Iterator[Trainer]:
+    """A trainer with its log open and its lease held. ``options`` go to the `Checkpoint`. Raises `CheckpointError`."""
+    checkpoint = Checkpoint(settings.trainer_dir, Registry(settings.adapters_dir), **options)
+    with checkpoint.lease(), open_log_of(settings) as log:
+        yield Trainer(settings, log, checkpoint)
+
+
+def run_cycle(settings: Settings) -> CycleRecord | None:
+    """One cycle with the votes there are; None when none is new."""
+    with trainer_of(settings) as trainer:
+        return trainer.cycle(minimum=1)
+
+
+def run(settings: Settings, once: bool = False, json: bool = False) -> None:
+    """The command ``plaudit train``. A signal ends it at once: what is not committed has not been."""
+    configure_logs("trainer")
+    os.nice(settings.train.nice)
+    if settings.train.threads is not None:
+        torch.set_num_threads(settings.train.threads)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    try:
+        prepared(settings)
+        if once:
+            _print(run_cycle(settings), json)
+        else:
+            metrics.serve_metrics(settings.metrics_port_trainer)
+            _poll(settings, json)
+    except (CheckpointError, ModelError) as error:
+        raise CommandError(str(error)) from error
+    except _Asked:
+        os._exit(0)  # the log is closed, the lease is free; to take PyTorch apart would take seconds at this priority
+
+
+def _poll(settings: Settings, json: bool) -> NoReturn:
+    waiting = threading.Event()
+    with trainer_of(settings) as trainer:
+        while True:
+            try:
+                record = trainer.cycle(settings.train.min_new_votes)
+            except LogUnavailable as error:
+                _log.warning("log_unavailable", error=str(error))
+                record = None
+            if record is not None:
+                _print(record, json)
+            waiting.wait(settings.train.poll_s)
+
+
+class _Asked(BaseException):
+    """A signal asks the process to leave. Not an Exception: nothing on its way may take it for one of its own errors."""
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    raise _Asked
+
+
+def _print(record: CycleRecord | None, json: bool) -> None:
+    if json:
+        print_json({"outcome": "nothing_new", "new_votes": 0} if record is None else record.model_dump(mode="json"))
+    elif record is None:
+        print("no new votes")
+    else:
+        what = f"cycle {record.cycle}: {record.outcome}, {record.new_votes} new votes of {record.votes}"
+        print(", ".join(filter(None, (what, record.adapter, record.reason))))
+    sys.stdout.flush()

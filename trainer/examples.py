@@ -1,0 +1,166 @@
+"""From votes to what a reward model learns from: the same votes give the same examples, in the same order.
+
+A rater is either the reward model's or the judge's, for ever, by a hash of the rater. So each of the two is tested on people
+whom it never learnt from, and no vote is lost to a test set of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from feedback.events import CompletionCreated, Message, Preference
+from feedback.ids import text_hash
+from feedback.join import Vote
+
+Label = Literal["a", "b", "tie", "both_bad", "up", "down"]
+Prompt = tuple[Message, ...]
+
+MAX_INVERSE_PROPENSITY = 10.0
+RATER_SHARE = 0.01
+"""Of all weight, for one rater; twice an even share where that is more, as it is with less than 200 raters."""
+
+FEW_RATERS = 10
+"""With less than this, raters cannot be divided: their prompts are."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A vote as a lesson. ``answers`` and ``ended`` (did it end by itself) have one entry for a thumb, two for a pair."""
+
+    feedback_id: str
+    time: float
+    rater: str
+    prompt: Prompt
+    prompt_hash: str
+    answers: tuple[str, ...]
+    ended: tuple[bool, ...]
+    label: Label
+    weight: float = 1.0
+
+    @property
+    def is_pair(self) -> bool:
+        return len(self.answers) == 2
+
+    @property
+    def sign(self) -> int:
+        """+1 for "a" and "up", -1 for "b" and "down", 0 where a score has nothing to get right."""
+        return {"a": 1, "up": 1, "b": -1, "down": -1}.get(self.label, 0)
+
+
+def prompt_hash(prompt: Prompt) -> str:
+    """SHA-256 over roles and contents."""
+    return text_hash(json.dumps([[message.role, message.content] for message in prompt]))
+
+
+def examples_of(votes: Sequence[Vote]) -> list[Example]:
+    """One example a vote, in the votes' order. A pair of equal answers tells nothing about either and is left out."""
+    examples = []
+    for vote in votes:
+        answers = tuple(completion.text.answer for completion in vote.completions)
+        if len(answers) == 2 and answers[0] == answers[1]:
+            continue
+        prompt = vote.completions[0].text.messages
+        propensity = min((exposure.propensity for exposure in vote.exposures), default=1.0)
+        examples.append(
+            Example(
+                feedback_id=vote.feedback_id,
+                time=vote.time,
+                rater=vote.rater,
+                prompt=prompt,
+                prompt_hash=prompt_hash(prompt),
+                answers=answers,
+                ended=tuple(map(_ended, vote.completions)),
+                label=_label(vote),
+                weight=min(1 / propensity, MAX_INVERSE_PROPENSITY),
+            )
+        )
+    return examples
+
+
+def _label(vote: Vote) -> Label:
+    judgement = vote.judgement
+    if isinstance(judgement, Preference):
+        return judgement.value
+    return "up" if judgement.value == 1 else "down"
+
+
+def _ended(completion: CompletionCreated) -> bool:
+    """Did the model end the answer? One cut at its token limit is not to be taught as a whole answer."""
+    return completion.finish_reason != "length"
+
+
+def weighted(examples: Sequence[Example]) -> list[Example]:
+    """The examples with weights of mean 1 in which no rater has more than `RATER_SHARE` or twice an even share."""
+    totals: dict[str, float] = defaultdict(float)
+    for example in examples:
+        totals[example.rater] += example.weight
+    if not totals:
+        return []
+    factors = rater_factors(totals, max(RATER_SHARE, 2 / len(totals)))
+    weights = [example.weight * factors[example.rater] for example in examples]
+    mean = sum(weights) / len(weights)
+    return [replace(example, weight=weight / mean) for example, weight in zip(examples, weights, strict=True)]
+
+
+def rater_factors(totals: Mapping[str, float], share: float) -> dict[str, float]:
+    """What to multiply each rater's weights by, so that nobody's exceed ``share`` of the sum *after* it.
+
+    With the k heaviest at the cap, the sum is T = rest / (1 - k·share), and k is the least for which the next one fits.
+    Needs len(totals)·share >= 1, else there is no solution.
+    """
+    heaviest = sorted(totals, key=lambda rater: (-totals[rater], rater))
+    rest, capped = sum(totals.values()), 0
+    while capped * share < 1 and totals[heaviest[capped]] * (1 - capped * share) > share * rest * (1 + 1e-12):
+        rest -= totals[heaviest[capped]]
+        capped += 1
+    cap = share * rest / (1 - capped * share) if capped else 0.0
+    return {rater: cap / totals[rater] if place < capped else 1.0 for place, rater in enumerate(heaviest)}
+
+
+@dataclass(frozen=True)
+class Division:
+    """Who learns from what. ``by`` says what the two have not in common: the raters, or with few raters the prompts."""
+
+    reward: tuple[Example, ...]
+    judge: tuple[Example, ...]
+    by: Literal["rater", "prompt"]
+
+
+def divide(examples: Sequence[Example], judge_share: float) -> Division:
+    """``judge_share`` of the raters (of the prompts, with few raters) are the judge's, the others the reward model's."""
+    by: Literal["rater", "prompt"] = "rater" if len({e.rater for e in examples}) >= FEW_RATERS else "prompt"
+    judged = [unit_interval("judge", e.rater if by == "rater" else e.prompt_hash) < judge_share for e in examples]
+    return Division(
+        reward=tuple(e for e, is_judges in zip(examples, judged, strict=True) if not is_judges),
+        judge=tuple(e for e, is_judges in zip(examples, judged, strict=True) if is_judges),
+        by=by,
+    )
+
+
+def unseen(examples: Sequence[Example], learnt: Sequence[Example], limit: int) -> list[Example]:
+    """The newest ``limit`` of the examples whose prompt does not occur in what was learnt."""
+    prompts = {example.prompt_hash for example in learnt}
+    return [example for example in examples if example.prompt_hash not in prompts][-limit:]
+
+
+def lessons(examples: Sequence[Example], new: Collection[str], replay: int, seed: int) -> list[Example]:
+    """All new examples (by feedback id), and of the older ones ``replay`` drawn without regard to what they say."""
+    older = [example for example in examples if example.feedback_id not in new]
+    drawn = sorted(older, key=lambda example: unit_interval(f"replay {seed}", example.feedback_id))[:replay]
+    chosen = {example.feedback_id for example in drawn} | {e.feedback_id for e in examples if e.feedback_id in new}
+    return [example for example in examples if example.feedback_id in chosen]
+
+
+def unit_interval(label: str, value: str) -> float:
+    """A hash of both as a number in [0, 1)."""
+    return int.from_bytes(hashlib.sha256(f"{label}\0{value}".encode()).digest()[:8], "big") / 2**64
+
+
+def digest(examples: Sequence[Example]) -> str:
+    """SHA-256 of which votes these are and what they say."""
+    return text_hash(json.dumps([[example.feedback_id, example.label] for example in examples]))

@@ -1,0 +1,57 @@
+"""One batch of rollouts with all that an update needs of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainer.batches import TokenBatch, buckets
+
+
+@dataclass(frozen=True)
+class Experience:
+    """B sequences; tensors (B, T), on the model's device.
+
+    old_logprobs: the policy's own, in nats, before the update. weights: of each token in the policy's loss; None when the
+    sampler gave no logprobs. values, returns: None without a critic; values also while it warms up.
+    """
+
+    batch: TokenBatch
+    old_logprobs: Tensor
+    advantages: Tensor
+    weights: Tensor | None = None
+    values: Tensor | None = None
+    returns: Tensor | None = None
+
+    @property
+    def mask(self) -> Tensor:
+        return self.batch.response_mask
+
+    def select(self, rows: Tensor) -> Experience:
+        """The named rows, cut to their own longest response."""
+        batch = self.batch.select(rows)
+
+        def cut(tensor: Tensor) -> Tensor:
+            return tensor[rows, : batch.longest_response]
+
+        optional = (None if each is None else cut(each) for each in (self.weights, self.values, self.returns))
+        return Experience(batch, cut(self.old_logprobs), cut(self.advantages), *optional)
+
+    def minibatches(self, count: int, random: torch.Generator) -> Iterator[Experience]:
+        """All rows once, in a random order, in at most ``count`` parts of like size."""
+        order = torch.randperm(len(self.batch), generator=random)
+        for rows in order.chunk(min(count, len(order))):
+            yield self.select(rows.to(self.batch.tokens.device))
+
+    def passes(self, token_budget: int) -> Iterator[tuple[Experience, float]]:
+        """Parts of like length of at most ``token_budget`` padded tokens, each with its share of the response tokens.
+
+        A mean over all response tokens is the sum of the parts' means times their shares.
+        """
+        total = max(1, int(self.batch.response_lengths.sum()))
+        for rows in buckets(self.batch.lengths, token_budget):
+            part = self.select(rows)
+            yield part, int(part.batch.response_lengths.sum()) / total

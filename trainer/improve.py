@@ -1,0 +1,182 @@
+"""Reinforcement learning of the adapter "policy": roll out, score, compare with the reference, update; PPO or RLOO.
+
+RLOO is the same loop without a critic: a sequence's advantage is its reward less that of its prompt's other samples.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ops.settings import PpoSettings
+from trainer import ppo
+from trainer.batches import TokenBatch
+from trainer.experience import Experience
+from trainer.learner import POLICY, VALUE, Critic, Learner, Metrics, TrainingDiverged
+from trainer.policy import AdapterModel
+from trainer.rollouts import RolloutSource, Sample
+
+__all__ = ["ImproveResult", "TrainingDiverged", "improve"]
+
+Score = Callable[[Sequence[Sample]], Tensor]
+
+
+@dataclass(frozen=True)
+class ImproveResult:
+    """``steps``: the metrics of every step, in order. ``kl_coef``: the KL coefficient after the last one."""
+
+    steps: list[Metrics]
+    kl_coef: float
+
+
+def improve(
+    model: AdapterModel,
+    prompts: Sequence[Sequence[int]],
+    score: Score,
+    *,
+    settings: PpoSettings,
+    algorithm: Literal["ppo", "rloo"],
+    rollouts: RolloutSource,
+    seed: int,
+    reference: str,
+    on_step: Callable[[Metrics], None] = lambda metrics: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> ImproveResult:
+    """Train the adapter "policy" in place towards higher ``score``, held near ``reference`` (an adapter's name or "base").
+
+    ``score`` gives (B,) for B samples, in any unit: it is read in standard deviations of the first batch, which the policy
+    of the start has made. A critic that is made here is gone at the end. Ends after settings.steps, when the time budget is
+    spent, or when ``stop`` says so between two steps. Raises `TrainingDiverged`, and what ``rollouts`` and ``score`` raise.
+    """
+    if not prompts:
+        raise ValueError("no prompts to learn from")
+    started, held = time.monotonic(), model.names
+    steps: list[Metrics] = []
+    try:
+        loop = _Loop(model, score, settings, rollouts, reference, Critic(model) if algorithm == "ppo" else None, seed)
+        order = _endless(prompts, loop.random)
+        while len(steps) < settings.steps and not stop():
+            steps.append(loop.step([next(order) for _ in range(settings.prompts_per_step)]))
+            on_step(steps[-1])
+            if time.monotonic() - started >= settings.time_budget_s:
+                break
+    finally:
+        if VALUE in model.names and VALUE not in held:
+            model.remove(VALUE)
+    return ImproveResult(steps, loop.kl_coef)
+
+
+def _endless(prompts: Sequence[Sequence[int]], random: torch.Generator) -> Iterator[list[int]]:
+    """All prompts in a random order, then all again in another."""
+    while True:
+        for place in torch.randperm(len(prompts), generator=random).tolist():
+            yield list(prompts[place])
+
+
+class _Loop:
+    """What lasts from step to step: the learner, the KL coefficient, the scale of the score, the random numbers."""
+
+    def __init__(
+        self,
+        model: AdapterModel,
+        score: Score,
+        settings: PpoSettings,
+        rollouts: RolloutSource,
+        reference: str,
+        critic: Critic | None,
+        seed: int,
+    ) -> None:
+        self.random = torch.Generator().manual_seed(seed)
+        self.kl_coef = settings.kl_coef
+        self._model, self._score, self._settings = model, score, settings
+        self._rollouts, self._reference, self._critic = rollouts, reference, critic
+        self._learner = Learner(model, settings, critic, self.random)
+        self._scale: tuple[float, float] | None = None
+        self._warm = False
+
+    def step(self, prompts: list[list[int]]) -> Metrics:
+        """One batch: rolled out, scored, learnt from. Objective, entropy and rollout figures are those before the update."""
+        settings, times = self._settings, [time.monotonic()]
+        samples = self._rollouts.generate(
+            POLICY,
+            prompts,
+            n=settings.samples_per_prompt,
+            temperature=1.0,
+            max_new_tokens=settings.max_new_tokens,
+            seed=int(torch.randint(2**31, (1,), generator=self.random)),
+        )
+        times.append(time.monotonic())
+        scores = self._score(samples).detach().to(self._model.device, torch.float32)
+        if not scores.isfinite().all():
+            raise TrainingDiverged(f"{int((~scores.isfinite()).sum())} of {len(scores)} scores are not finite")
+        times.append(time.monotonic())
+        experience, metrics = self._experience(samples, scores)
+        times.append(time.monotonic())
+        metrics |= self._learner.update(experience)
+        times.append(time.monotonic())
+        names = ("rollouts", "score", "experience", "update")
+        return metrics | {f"timing/{name}_s": b - a for name, a, b in zip(names, times, times[1:], strict=False)}
+
+    def _experience(self, samples: Sequence[Sample], scores: Tensor) -> tuple[Experience, Metrics]:
+        """Logprobs under policy and reference, rewards, advantages; the KL coefficient moves on for the next batch."""
+        settings, model = self._settings, self._model
+        batch = TokenBatch.pack([s.prompt_tokens for s in samples], [s.tokens for s in samples]).to(model.device)
+        mask = batch.response_mask
+        with torch.no_grad():
+            logprobs, entropy = model.response_logprobs(POLICY, batch, with_entropy=True)
+            ref_logprobs = model.response_logprobs(self._reference, batch)
+        shaped = self._shape(scores, torch.tensor([s.ended for s in samples], device=scores.device))
+        rewards = ppo.token_rewards(shaped, logprobs, ref_logprobs, mask, kl_coef=self.kl_coef)
+        kl = (logprobs - ref_logprobs).sum(1).mean().item()
+        metrics = {
+            "objective/score": scores.mean().item(),
+            "objective/kl": kl,
+            "objective/kl_coef": self.kl_coef,
+            "objective/rlhf_reward": rewards.sum(1).mean().item(),
+            "policy/entropy": ppo.masked_mean(entropy, mask).item(),
+            "rollout/ended": sum(s.ended for s in samples) / len(samples),
+            "rollout/length": batch.response_lengths.float().mean().item(),
+        }
+        if settings.kl_target is not None:
+            self.kl_coef = ppo.next_kl_coef(self.kl_coef, kl, target=settings.kl_target, samples=len(samples))
+        weights, details = self._weights(samples, logprobs, mask)
+        metrics |= details
+        if self._critic is None:
+            advantages = ppo.leave_one_out(rewards.sum(1), settings.samples_per_prompt)[:, None].expand_as(rewards)
+            return Experience(batch, logprobs, ppo.masked_whiten(advantages, mask), weights), metrics
+        returns = ppo.gae(rewards, torch.zeros_like(rewards), mask, gamma=settings.gamma, lam=1.0)
+        values = self._values(batch, returns)
+        advantages = ppo.gae(rewards, values, mask, gamma=settings.gamma, lam=settings.lam)
+        metrics["value/explained_variance"] = ppo.explained_variance(values, returns, mask)
+        return Experience(batch, logprobs, ppo.masked_whiten(advantages, mask), weights, values, returns), metrics
+
+    def _shape(self, scores: Tensor, ended: Tensor) -> Tensor:
+        if self._scale is None:
+            mean, std = scores.mean().item(), scores.std(correction=0).item()
+            self._scale = (mean, std) if std > 1e-6 else (0.0, 1.0)  # one sample, or no difference: the score as it is
+        mean, std = self._scale
+        penalty = self._settings.missing_eos_penalty
+        return ppo.shaped_scores(scores, ended, mean=mean, std=std, clip=self._settings.reward_clip, missing_eos_penalty=penalty)
+
+    def _weights(self, samples: Sequence[Sample], logprobs: Tensor, mask: Tensor) -> tuple[Tensor | None, Metrics]:
+        """Importance weights against the sampler, and how far the two are apart; None if it does not give its logprobs."""
+        given = [s.logprobs for s in samples if s.logprobs is not None]
+        if len(given) < len(samples):
+            return None, {}
+        sampler = torch.zeros_like(logprobs)
+        sampler[mask] = torch.tensor([p for each in given for p in each], device=logprobs.device)
+        weights = ppo.importance_weights(logprobs, sampler, cap=self._settings.importance_cap)
+        return weights, {"rollout/logprob_difference": ppo.masked_mean((logprobs - sampler).abs(), mask).item()}
+
+    def _values(self, batch: TokenBatch, returns: Tensor) -> Tensor:
+        """The critic's values (B, T); it learns alone from the first batch before it is asked for any."""
+        if not self._warm:
+            self._learner.warm_up(Experience(batch, torch.zeros_like(returns), torch.zeros_like(returns), returns=returns))
+            self._warm = True
+        with torch.no_grad():
+            return self._critic(batch)

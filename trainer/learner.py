@@ -1,0 +1,133 @@
+"""The gradient steps of PPO and RLOO: from one batch of experience to the policy's and the critic's new weights."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ops.settings import PpoSettings
+from trainer.batches import TokenBatch
+from trainer.experience import Experience
+from trainer.policy import AdapterModel
+from trainer.ppo import ppo_policy_loss, value_loss
+
+POLICY, VALUE, REWARD = "policy", "value", "reward"
+
+_BETAS = (0.9, 0.95)
+
+Metrics = dict[str, float]
+
+
+class TrainingDiverged(ArithmeticError):
+    """A score, loss, gradient or weight is not finite. What was trained is worthless; nothing of it may be published."""
+
+
+class Critic:
+    """V(prompt and the response so far): adapter "value" and a linear head that starts at 0.
+
+    A "value" adapter that is not there yet starts as a copy of "reward", which has read the same answers, else fresh.
+    """
+
+    def __init__(self, model: AdapterModel) -> None:
+        if VALUE not in model.names:
+            model.add(VALUE, source=REWARD if REWARD in model.names else None)
+        self.model = model
+        self.head = nn.Linear(model.hidden_size, 1, device=model.device)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)
+
+    def __call__(self, batch: TokenBatch) -> Tensor:
+        """(B, T), the value before each response token."""
+        return self.head(self.model.response_states(VALUE, batch, before=True))[:, :, 0]
+
+
+class Learner:
+    """Holds the optimizers; adapter "policy" and the critic are trained in place.
+
+    The gradient of a minibatch adds up over passes of the model's ``tokens_per_pass``: no more activations are held at once.
+    """
+
+    def __init__(self, model: AdapterModel, settings: PpoSettings, critic: Critic | None, random: torch.Generator) -> None:
+        self._model, self._settings, self._critic, self._random = model, settings, critic, random
+        self._policy_parameters = model.trainable(POLICY)
+        self._policy_optimizer = torch.optim.Adam(self._policy_parameters, settings.learning_rate, betas=_BETAS)
+        if critic is not None:
+            value_parameters = model.trainable(VALUE)
+            model.trainable(POLICY, VALUE)
+            self._value_parameters = [*value_parameters, *critic.head.parameters()]
+            self._value_optimizer = torch.optim.Adam(self._value_parameters, settings.value_learning_rate, betas=_BETAS)
+
+    def warm_up(self, experience: Experience) -> None:
+        """settings.value_warmup_steps minibatches for the critic alone: its first values would mislead the policy (VC-PPO)."""
+        left = self._settings.value_warmup_steps
+        while left:
+            for part in list(experience.minibatches(self._settings.minibatches, self._random))[:left]:
+                self._learn_values(part)
+                left -= 1
+
+    def update(self, experience: Experience) -> Metrics:
+        """Epochs over minibatches. The policy stops early once it is settings.stop_kl away from where the rollouts came from.
+
+        Returns the means over the minibatches. Raises `TrainingDiverged`.
+        """
+        settings = self._settings
+        noted: dict[str, list[float]] = {}
+        updates, policy_learns = 0, True
+        for _ in range(settings.epochs):
+            for part in experience.minibatches(settings.minibatches, self._random):
+                metrics = self._learn_values(part) if self._critic is not None else {}
+                if policy_learns:
+                    metrics |= self._learn_policy(part)
+                    policy_learns = metrics["policy/approx_kl"] <= settings.stop_kl
+                    updates += policy_learns
+                for key, value in metrics.items():
+                    noted.setdefault(key, []).append(value)
+        for key, weight in self._model.weights(POLICY).items():
+            if not weight.isfinite().all():
+                raise TrainingDiverged(f"policy: {key} is not finite")
+        return {key: sum(values) / len(values) for key, values in noted.items()} | {"policy/updates": float(updates)}
+
+    def _learn_policy(self, minibatch: Experience) -> Metrics:
+        """One optimizer step; a minibatch that finds the policy past settings.stop_kl is measured, not learnt from."""
+        settings = self._settings
+        metrics: Metrics = {}
+        self._policy_optimizer.zero_grad()
+        for part, share in minibatch.passes(self._model.tokens_per_pass):
+            loss, details = ppo_policy_loss(
+                self._model.response_logprobs(POLICY, part.batch),
+                part.old_logprobs,
+                part.advantages,
+                part.mask,
+                clip_range=settings.clip_range,
+                dual_clip=settings.dual_clip,
+                weights=part.weights,
+            )
+            (loss * share).backward()
+            for key, value in ({"policy/loss": loss.item()} | details).items():
+                metrics[key] = metrics.get(key, 0.0) + share * value
+        metrics["policy/grad_norm"] = self._clip_gradients("policy", metrics["policy/loss"], self._policy_parameters)
+        if metrics["policy/approx_kl"] <= settings.stop_kl:
+            self._policy_optimizer.step()
+        return metrics
+
+    def _learn_values(self, minibatch: Experience) -> Metrics:
+        """One optimizer step of the critic; without old values there is nothing to clip to."""
+        total = 0.0
+        self._value_optimizer.zero_grad()
+        for part, share in minibatch.passes(self._model.tokens_per_pass):
+            values = self._critic(part.batch)
+            old_values = values.detach() if part.values is None else part.values
+            loss = value_loss(values, old_values, part.returns, part.mask, value_clip=self._settings.value_clip)
+            (loss * share).backward()
+            total += share * loss.item()
+        norm = self._clip_gradients("value", total, self._value_parameters)
+        self._value_optimizer.step()
+        return {"value/loss": total, "value/grad_norm": norm}
+
+    def _clip_gradients(self, what: str, loss: float, parameters: list[nn.Parameter]) -> float:
+        norm = nn.utils.clip_grad_norm_(parameters, self._settings.max_grad_norm).item()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise TrainingDiverged(f"{what}: loss {loss}, gradient norm {norm}")
+        return norm

@@ -1,0 +1,34 @@
+"""What one training cycle did, as one value: printed by ``--json``, kept in the commit, appended to ``cycles.jsonl``."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from feedback.events import Frozen
+from ops.registry import GateResult
+
+Outcome = Literal["published", "rejected", "no_signal", "diverged"]
+
+
+class CycleRecord(Frozen):
+    """``published``: every gate passed; ``rejected``: an adapter, kept but never served; ``no_signal``: no reward model worth
+    learning from, so no adapter; ``diverged``: nothing was kept, and the votes are still new.
+    """
+
+    cycle: int
+    outcome: Outcome
+    reason: str = ""
+    adapter: str | None = None
+    parent: str
+    votes: int = Field(description="Standing joined votes.")
+    new_votes: int
+    raters: int
+    divided_by: Literal["rater", "prompt"] = "rater"
+    reward_model: dict[str, Any] = Field(default_factory=dict, description="See trainer.report.RewardReport.")
+    judge: dict[str, Any] = Field(default_factory=dict)
+    steps: tuple[dict[str, float], ...] = ()
+    gates: tuple[GateResult, ...] = ()
+    seconds: dict[str, float] = Field(default_factory=dict, description="By stage.")
+    finished: float = Field(description="Unix time.")
