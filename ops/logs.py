@@ -11,6 +11,7 @@ import structlog
 def configure_logs(process: str) -> None:
     """Send structlog's events of this process to standard error, each with time, level and process."""
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(name)s: %(message)s")
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # an outage is told once, by the forwarder's metrics
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

@@ -12,7 +12,7 @@ from ops.settings import Settings
 from serving.app import create_app
 from serving.keys import KeyStore
 
-DRAIN_S = 6
+DRAIN_S = 4
 """How long running answers may take after SIGTERM; the supervisor waits a little longer before it kills."""
 
 _KEEPALIVE_S = 75

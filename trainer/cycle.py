@@ -112,13 +112,16 @@ class Trainer:
         """Try the new adapter beside the champion."""
         _, prompts = divide_prompts(cycle.batch.prompts, cycle.ref.domain)
         with cycle.stage("gate"):
-            trial = Trial(cycle.model, cycle.champion, prompts, cycle.ref.domain, self._settings)
-            results, cycle.standards = trial.run(
-                cycle.learnt.judge.model,
-                self._standards(cycle.batch.champion),
+            trial = Trial(
+                cycle.model,
+                cycle.champion,
+                prompts,
+                cycle.ref.domain,
+                self._settings,
                 temperature=cycle.ref.sampling(self._settings.sampling).temperature,
                 seed=seed_for(self._settings.seed, cycle.number, "gate"),
             )
+            results, cycle.standards = trial.run(cycle.learnt.judge.model, self._standards(cycle.batch.champion))
         cycle.gates += results
 
     def commit(self, cycle: Attempt) -> CycleRecord:

@@ -47,7 +47,7 @@ class Recipe:
     seed: int = 0
     steps: int = 1350
     batch_size: int = 32
-    learning_rate: float = 2e-3
+    learning_rate: float = 3e-3
     warmup_steps: int = 50
     weight_decay: float = 0.01
     max_grad_norm: float = 20.0

@@ -69,26 +69,35 @@ class Trial:
     """``prompts`` are asked in turn until settings.train.gates.prompts answers are there from the policy and the champion."""
 
     def __init__(
-        self, model: AdapterModel, champion: str, prompts: Sequence[Prompt], domain: str | None, settings: Settings
+        self,
+        model: AdapterModel,
+        champion: str,
+        prompts: Sequence[Prompt],
+        domain: str | None,
+        settings: Settings,
+        *,
+        temperature: float,
+        seed: int,
     ) -> None:
-        """``champion`` is the name under which the model holds it, or "base"."""
+        """``champion`` is the name under which the model holds it, or "base"; ``temperature`` that at which people are served."""
         self._model, self._champion, self._domain, self._settings = model, champion, domain, settings
-        rng = random.Random(settings.seed)
-        chosen = rng.sample(list(prompts), min(len(prompts), settings.train.gates.prompts))
-        self._prompts = [chosen[place % len(chosen)] for place in range(settings.train.gates.prompts)] if chosen else []
-        self._places = [place % len(chosen) for place in range(len(self._prompts))]
+        self._temperature, self._seed = temperature, seed
+        wanted = settings.train.gates.prompts
+        chosen = random.Random(seed).sample(list(prompts), min(len(prompts), wanted))
+        self._places = [place % len(chosen) for place in range(wanted)] if chosen else []
+        self._prompts = [chosen[place] for place in self._places]
 
-    def run(self, judge: RewardModel, standards: Standards, temperature: float, seed: int) -> tuple[list[GateResult], Standards]:
+    def run(self, judge: RewardModel, standards: Standards) -> tuple[list[GateResult], Standards]:
         """The gates' verdicts, and the standards for the adapters that come after this one."""
         gates = self._settings.train.gates
         weights = finite_weights(self._model.weights(POLICY))
         if not weights.passed:  # nothing can be asked of it
             return [weights], standards
-        champion = self._answers(self._champion, temperature, seed)
-        candidate = self._answers(POLICY, temperature, seed)
+        champion = self._answers(self._champion)
+        candidate = self._answers(POLICY)
         best = {name: max(share, standards.get(name, 0.0)) for name, share in champion.shares.items()}
         outcomes = wins(judge.score(candidate.samples).tolist(), judge.score(champion.samples).tolist())
-        results = [weights, judged(outcomes, self._places, gates.min_win_rate), *self._divergences(candidate, temperature, seed)]
+        results = [weights, judged(outcomes, self._places, gates.min_win_rate), *self._divergences(candidate)]
         results.append(form(candidate.well_formed, best.get("well_formed", 0.0), gates.min_well_formed_ratio))
         lengths = [[len(sample.tokens) for sample in answers.samples] for answers in (candidate, champion)]
         results.append(length(lengths[0], lengths[1], gates.min_length_ratio, gates.max_length_ratio))
@@ -97,8 +106,8 @@ class Trial:
         after = {name: max(share, best.get(name, 0.0)) for name, share in candidate.shares.items()}
         return results, after
 
-    def _answers(self, adapter: str, temperature: float, seed: int) -> Answers:
-        samples = self._generate(adapter, self._prompts, temperature, seed)
+    def _answers(self, adapter: str) -> Answers:
+        samples = self._generate(adapter, self._prompts, self._temperature)
         formed = [is_well_formed(sample.text, sample.ended) for sample in samples]
         if self._domain != "starter":
             return Answers(tuple(samples), tuple(formed), ())
@@ -108,17 +117,19 @@ class Trial:
         whole = tuple(fine and not fact.garbled for fine, fact in zip(formed, facts, strict=True))
         return Answers(tuple(samples), whole, tuple(fact.correct for fact in facts))
 
-    def _generate(self, adapter: str, prompts: Sequence[Prompt], temperature: float, seed: int) -> list[Sample]:
+    def _generate(self, adapter: str, prompts: Sequence[Prompt], temperature: float) -> list[Sample]:
         tokens = [encode_prompt(self._model, prompt)[-LONGEST_PROMPT:] for prompt in prompts]
         most = self._settings.train.ppo.max_new_tokens
-        return LocalRollouts(self._model).generate(adapter, tokens, n=1, temperature=temperature, max_new_tokens=most, seed=seed)
+        return LocalRollouts(self._model).generate(
+            adapter, tokens, n=1, temperature=temperature, max_new_tokens=most, seed=self._seed
+        )
 
     @torch.no_grad()
-    def _divergences(self, candidate: Answers, temperature: float, seed: int) -> list[GateResult]:
+    def _divergences(self, candidate: Answers) -> list[GateResult]:
         """KL to the champion and to the base; the answers of the trial will do if they were drawn at temperature 1."""
         samples = candidate.samples[:KL_PROMPTS]
-        if temperature != 1:
-            samples = tuple(self._generate(POLICY, self._prompts[:KL_PROMPTS], 1.0, seed))
+        if self._temperature != 1:
+            samples = tuple(self._generate(POLICY, self._prompts[:KL_PROMPTS], 1.0))
         batch = TokenBatch.pack([s.prompt_tokens for s in samples], [s.tokens for s in samples])
         logprobs = {name: self._model.response_logprobs(name, batch).sum(1) for name in {POLICY, self._champion, BASE}}
         gates = self._settings.train.gates

@@ -11,6 +11,7 @@ import pytest
 from chat_upstream import ChatUpstream, word_of
 from gateway_parts import Gateway, gateway, question, until
 
+from feedback.events import AdapterRefused
 from feedback.receipts import Receipts
 from ops.secrets import load_secret, subkey
 
@@ -253,21 +254,23 @@ def test_duels_put_champion_and_challenger_on_the_sides_the_coin_says_and_no_cli
             assert {event.exposure.rollout_id for event in events} == {"ro-test"}
 
 
-def test_a_user_stays_with_one_adapter_and_without_it_is_served_by_the_champion_for_a_stated_reason(
-    tmp_path: Path, upstream: ChatUpstream
-):
+def test_a_user_stays_with_the_adapter_of_their_arm(tmp_path: Path, upstream: ChatUpstream):
     with gateway(tmp_path, upstream) as sticky:
-        missing = "default-v9-00000000"
-        sticky.deploy(challenger=missing, coverage=1.0)
-        until(lambda: sticky.completion(sticky.chat(user="u")["id"]).exposure.rollout_id == "ro-test")
-        exposures = [sticky.completion(sticky.chat(user=f"u{i}")["id"]).exposure for i in range(16)]
-        assigned = [exposure for exposure in exposures if exposure.assigned == "challenger"]
-        assert 1 <= len(assigned) < 16
-        assert {(e.adapter, e.arm, e.fallback) for e in assigned} == {("base", "control", "adapter_not_live")}
-        assert {e.fallback for e in exposures if e.assigned == "control"} == {None}
         challenger = sticky.publish(seed=2)
         sticky.deploy(challenger=challenger, coverage=1.0)
-        until(lambda: any(sticky.completion(sticky.chat(user=f"u{i}")["id"]).exposure.adapter == challenger for i in range(16)))
-        served = [{sticky.chat(user=f"u{i}")["choices"][0]["message"]["content"] for _ in range(3)} for i in range(16)]
-        expected = [{word_of(challenger if e.assigned == "challenger" else "base")} for e in exposures]
-        assert served == expected
+        until(lambda: sticky.completion(sticky.chat(user="u0")["id"]).exposure.rollout_id == "ro-test")
+        first = [sticky.completion(sticky.chat(user=f"u{i}")["id"]).exposure for i in range(16)]
+        assert {(e.assigned, e.arm, e.adapter, e.fallback) for e in first} == {
+            ("control", "control", "base", None),
+            ("challenger", "challenger", challenger, None),
+        }
+        again = [sticky.chat(user=f"u{i}", conversation=f"another {i}")["choices"][0]["message"]["content"] for i in range(16)]
+        assert again == [word_of(exposure.adapter) for exposure in first]
+
+
+def test_a_challenger_that_cannot_be_served_changes_nobodys_answer(tmp_path: Path, upstream: ChatUpstream):
+    with gateway(tmp_path, upstream) as steady:
+        steady.deploy(challenger="default-v9-00000000", coverage=1.0)
+        until(lambda: [event for event in steady.events("control") if isinstance(event.data, AdapterRefused)])
+        answers = [steady.chat(user=f"u{i}", n=2, compare=True)["id"] for i in range(4)]
+        assert {steady.completion(id).exposure.adapter for id in answers} == {"base"}

@@ -149,7 +149,7 @@ def test_training_that_diverges_publishes_and_commits_nothing_and_waits_for_more
     assert [line["outcome"] for line in journal(settings.trainer_dir)] == ["diverged", "diverged"]
 
 
-@pytest.mark.parametrize(("step", "cycles_left"), [("durable", 1), ("prepared", 0), ("published", 0)])
+@pytest.mark.parametrize(("step", "cycles_left"), [("durable", 1), ("prepared", 0)])
 def test_a_trainer_killed_while_it_commits_counts_every_vote_once(tmp_path, tiny_folder, step, cycles_left):
     settings = settings_for(tmp_path, tiny_folder)
     with open_log_of(settings) as log:

@@ -125,8 +125,8 @@ def prompts(count: int):
 
 
 def verdicts(tiny, settings, standards=None, champion="base"):
-    trial = Trial(tiny, champion, prompts(16), None, settings)
-    results, after = trial.run(RewardModel(tiny, "judge"), standards or {}, temperature=1.0, seed=0)
+    trial = Trial(tiny, champion, prompts(16), None, settings, temperature=1.0, seed=0)
+    results, after = trial.run(RewardModel(tiny, "judge"), standards or {})
     return {result.name: result for result in results}, after
 
 
@@ -180,9 +180,8 @@ def test_where_the_truth_is_known_correctness_is_a_gate_too(tiny, tiny_folder, t
     tiny.add("policy")
     settings = settings_for(tmp_path, tiny_folder)
     _, asked = divide_prompts([], "starter")
-    results, after = Trial(tiny, "base", asked, "starter", settings).run(
-        RewardModel(tiny, "judge"), {"correct": 0.8}, temperature=1.0, seed=0
-    )
+    trial = Trial(tiny, "base", asked, "starter", settings, temperature=1.0, seed=0)
+    results, after = trial.run(RewardModel(tiny, "judge"), {"correct": 0.8})
     gate = next(result for result in results if result.name == "correct")
     assert (gate.passed, gate.value, gate.threshold) == (False, 0.0, pytest.approx(0.75))
     assert after["correct"] == 0.8
