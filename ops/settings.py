@@ -45,7 +45,7 @@ class SamplingSettings(_Group):
 class EngineSettings(_Group):
     """The vLLM child process."""
 
-    max_loras: int = Field(default=4, ge=2, le=64, description="Adapters in one batch (--max-loras).")
+    max_loras: int = Field(default=6, ge=2, le=64, description="Adapters in one batch (--max-loras).")
     max_cpu_loras: int = Field(default=16, ge=4, le=256, description="Adapters held, live and draining ones included.")
     max_lora_rank: int = Field(default=16, description="--max-lora-rank.")
     max_model_len: int | None = Field(default=None, ge=32, description="Context in tokens; None: at most 2048.")

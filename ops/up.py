@@ -80,13 +80,11 @@ def running(settings: Settings, say: Callable[[str], None]) -> Iterator[Supervis
 def up(settings: Settings) -> int:
     """Run until SIGINT or SIGTERM; the exit status."""
     configure_logs("supervisor")
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    stop_on_signals()
     try:
         with running(settings, _say) as supervisor:
             _say(f"Plaudit answers at http://{settings.host}:{settings.port}   (Ctrl-C stops it; logs: {settings.run_dir})")
-            supervisor.watch(stop)
+            supervisor.watch(threading.Event())
     except KeyboardInterrupt:
         _say("stopped")
     return 0
@@ -142,6 +140,12 @@ def _first_key(settings: Settings) -> str | None:
     store.ensure_project(settings.project)
     key: str | None = store.ensure_first_key()
     return key
+
+
+def stop_on_signals() -> None:
+    """SIGINT and SIGTERM raise KeyboardInterrupt, also where a shell has started us with SIGINT ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
 
 
 def _interrupt(*_: object) -> None:

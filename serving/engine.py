@@ -60,6 +60,9 @@ class EngineAnswerInvalid(EngineError, ValueError):
 class Engine(Protocol):
     """One replica of the model. Every call has a deadline and raises `EngineError` or one of its subclasses."""
 
+    base_name: str
+    """What the engine is asked for where the base is meant: ``base``, or an adapter without effect."""
+
     async def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """One chat completion: a request body of ``POST /v1/chat/completions`` in, its answer out."""
         ...
@@ -98,18 +101,19 @@ class VllmEngine:
         self._timeout = aiohttp.ClientTimeout(total=request_timeout_s, sock_connect=_CONNECT_TIMEOUT_S)
         self._admin_timeout = aiohttp.ClientTimeout(total=_ADMIN_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S)
         self._session: aiohttp.ClientSession | None = None
+        self.base_name = BASE
 
     def __repr__(self) -> str:
         return f"VllmEngine({self.url!r})"
 
     async def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        return await self._call("POST", "/v1/chat/completions", {**body, "stream": False}, self._timeout)
+        return await self._call("POST", "/v1/chat/completions", {**self._named(body), "stream": False}, self._timeout)
 
     async def stream(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
         ended = False
         try:
             async with self._open_session().post(
-                self._base + "/v1/chat/completions", json={**body, "stream": True}, timeout=self._timeout
+                self._base + "/v1/chat/completions", json={**self._named(body), "stream": True}, timeout=self._timeout
             ) as response:
                 if response.status != 200:
                     _refused(response.status, await response.read())
@@ -169,6 +173,9 @@ class VllmEngine:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    def _named(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        return {**body, "model": self.base_name if body["model"] == BASE else body["model"]}
 
     def _open_session(self) -> aiohttp.ClientSession:
         """The session, made on first use: aiohttp wants the running event loop."""

@@ -18,7 +18,7 @@ Device = Literal["cpu", "gpu"]
 
 _DEFAULT_MAX_MODEL_LEN = 2048
 _CPU_MAX_SEQUENCES = 256  # the trainer's batch of 128, and people's chats beside it
-_CPU_BATCHED_TOKENS = 512  # bounds a step, and so how long a chat waits behind a long prefill with LoRA
+_CPU_BATCHED_TOKENS = 2048  # at least a whole prompt: see _cpu_flags
 _CPU_BLOCK_TOKENS = 32  # vLLM's 128 on a CPU is longer than most prompts: none would share its prefix
 
 
@@ -61,7 +61,7 @@ def engine_command(
         # the trainer's ratios need; the trainer's rollouts yield to people's chats.
         *("--generation-config", "vllm", "--logprobs-mode", "processed_logprobs", "--scheduling-policy", "priority"),
         *("--uvicorn-log-level", "warning"),
-        *(_cpu_flags(config) if device == "cpu" else ()),
+        *(_cpu_flags(config, settings.max_model_len or _max_model_len(config)) if device == "cpu" else ()),
         *settings.extra_args,
     )
     ours = {name: value for name, value in environ.items() if not name.startswith("PLAUDIT_")}
@@ -78,14 +78,18 @@ def _max_model_len(config: Mapping[str, Any]) -> int:
     return min(int(longest), _DEFAULT_MAX_MODEL_LEN)
 
 
-def _cpu_flags(config: Mapping[str, Any]) -> tuple[str, ...]:
+def _cpu_flags(config: Mapping[str, Any], longest: int) -> tuple[str, ...]:
+    # A request with a seed whose prompt is prefilled in parts ends the whole engine on a CPU ("CPU Generator does not use
+    # offset", vLLM 0.32), so prompts are prefilled whole.
     # Left alone, vLLM rounds a float32 model to bfloat16: rollouts would differ from the trainer's own model.
     precision = config.get("dtype") or config.get("torch_dtype")
     return (
         "--enforce-eager",
         *("--dtype", "float32" if precision == "float32" else "auto"),
-        *("--max-num-seqs", str(_CPU_MAX_SEQUENCES), "--max-num-batched-tokens", str(_CPU_BATCHED_TOKENS)),
+        *("--max-num-seqs", str(_CPU_MAX_SEQUENCES), "--max-num-batched-tokens", str(max(longest, _CPU_BATCHED_TOKENS))),
+        "--no-enable-chunked-prefill",
         *("--block-size", str(_CPU_BLOCK_TOKENS)),
+        *("--distributed-executor-backend", "uni"),
     )
 
 
@@ -106,6 +110,9 @@ def _cpu_environment(settings: EngineSettings, environ: Mapping[str, str], cpus:
         "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gb),
         "VLLM_CPU_OMP_THREADS_BIND": environ.get("VLLM_CPU_OMP_THREADS_BIND", "nobind"),
         "OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS", str(max(1, cpus - 1))),
+        # With the flag for one process: a worker of its own spins on a core for a second after each of its steps, and
+        # starts half a minute later.
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         # Spares a compilation of 3-14 s at the first request for logprobs.
         "TORCHDYNAMO_DISABLE": "1",
     }

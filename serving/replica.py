@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import structlog
 
 from feedback.events import BASE
 from ops import metrics
 from serving.engine import Engine, EngineError
+from serving.null_adapter import NULL
 
 _log = structlog.get_logger(__name__)
 
@@ -33,8 +35,10 @@ class AdapterServesBase(EngineError):
 class Replica:
     """Readiness is one generated token under a deadline, asked for again after any failure."""
 
-    def __init__(self, engine: Engine, probe_timeout_s: float) -> None:
+    def __init__(self, engine: Engine, probe_timeout_s: float, null_adapter: Path | None = None) -> None:
+        """``null_adapter``: folder of the adapter that stands for the base (`serving.null_adapter`), where one is needed."""
         self.engine = engine
+        self._null_adapter = null_adapter
         self.ready = False
         self.adapters: set[str] = set()
         """Registered by us and probed, as far as we know."""
@@ -45,6 +49,7 @@ class Replica:
         """Bring ``ready`` and ``adapters`` up to date. True when adapters we had registered are gone: it was restarted."""
         try:
             held = await asyncio.wait_for(self.engine.loaded(), self._probe_timeout_s)
+            await self._stand_in_for_base(held)
         except (EngineError, TimeoutError):
             self._lost()
             return False
@@ -80,6 +85,12 @@ class Replica:
             await self.engine.unload_adapter(adapter)
         except EngineError as error:
             _log.info("unload_failed", adapter=adapter, error=error.message)
+
+    async def _stand_in_for_base(self, held: set[str]) -> None:
+        if self._null_adapter is not None and NULL not in held:
+            self.engine.base_name = BASE
+            await self.engine.load_adapter(NULL, str(self._null_adapter))
+            self.engine.base_name = NULL
 
     async def _differs(self, adapter: str, messages: Sequence[Mapping[str, str]]) -> bool:
         theirs, base = await self.engine.probe(adapter, messages), await self.engine.probe(BASE, messages)

@@ -23,10 +23,13 @@ from feedback.events import BASE, AdapterLive, AdapterRefused, Event, RolloutCha
 from feedback.log import EventConflict, EventLog, LogError, TopicReader
 from ops import metrics
 from ops.deployment import Deployment
+from ops.models import ModelNotPrepared, prepared
 from ops.registry import AdapterRefused as Refusal
 from ops.registry import Registry
 from ops.settings import Settings
 from serving.engine import Engine, EngineError, EngineTimeout, EngineUnavailable
+from serving.engine_command import EngineNotInstalled, installed_device
+from serving.null_adapter import NULL, NoLinearLayer, write_null_adapter
 from serving.replica import Replica
 
 _log = structlog.get_logger(__name__)
@@ -50,7 +53,8 @@ class AdapterManager:
         gateway_id: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._replicas = [Replica(engine, settings.engine.probe_timeout_s) for engine in engines]
+        null_adapter = null_adapter_of(settings)
+        self._replicas = [Replica(engine, settings.engine.probe_timeout_s, null_adapter) for engine in engines]
         self._registry, self._log, self._settings = registry, log, settings
         self._gateway_id, self._clock = gateway_id, clock
         self._reader: TopicReader | None = None
@@ -58,6 +62,8 @@ class AdapterManager:
         self._served: dict[str, Deployment] = {}
         self._leases: Counter[str] = Counter()
         self._announced: set[str] = set()
+        self._known: set[str] = set()
+        """Adapters that some gateway has announced before."""
         self._refused: dict[str, str] = {}
         self._looked = -LOOK_S
         self._task: asyncio.Task[None] | None = None
@@ -147,6 +153,8 @@ class AdapterManager:
             if isinstance(event.data, RolloutChanged):
                 before = self._wanted.get(event.project) or Deployment.initial(event.project)
                 self._wanted[event.project] = before.after(event.data, event.time)
+            elif isinstance(event.data, AdapterLive):
+                self._known.add(event.data.adapter)
 
     async def _look(self) -> None:
         now = time.monotonic()
@@ -178,11 +186,18 @@ class AdapterManager:
             return
         manifest = await asyncio.to_thread(self._registry.get, adapter)
         seconds = max(0.0, self._clock() - manifest.published)
-        live = AdapterLive(adapter=adapter, gateway=self._gateway_id, published=manifest.published, seconds=seconds)
+        live = AdapterLive(
+            adapter=adapter,
+            gateway=self._gateway_id,
+            published=manifest.published,
+            seconds=seconds,
+            reload=adapter in self._known,
+        )
         await self._tell(manifest.project, f"live-{adapter}-{self._gateway_id}", live)
         self._announced.add(adapter)
         metrics.SWAPS.labels(outcome="live").inc()
-        metrics.SWAP_SECONDS.observe(seconds)
+        if not live.reload:
+            metrics.SWAP_SECONDS.observe(seconds)
         _log.info("adapter_live", adapter=adapter, seconds=round(seconds, 3))
 
     async def _refuse(self, adapter: str, reason: str) -> None:
@@ -226,3 +241,14 @@ class AdapterManager:
             metrics.ADAPTER_INFO.labels(project, "champion", deployment.champion).set(1)
             if deployment.challenger is not None:
                 metrics.ADAPTER_INFO.labels(project, "challenger", deployment.challenger).set(1)
+
+
+def null_adapter_of(settings: Settings) -> Path | None:
+    """The folder of the adapter that stands for the base, written now; None where the engine needs none or runs elsewhere."""
+    try:
+        if installed_device() != "cpu":
+            return None
+        return write_null_adapter(Path(prepared(settings).path), settings.run_dir.absolute() / NULL)
+    except (EngineNotInstalled, ModelNotPrepared, NoLinearLayer) as error:
+        _log.warning("base_served_plainly", reason=str(error))
+        return None

@@ -74,6 +74,7 @@ class Trainer:
     def read(self, minimum: int) -> Batch | None:
         """What the log holds now, if enough of it is new."""
         self._inbox.refresh()
+        self._inbox.bury(self._clock(), self._settings.train.orphan_hours)
         batch = self._inbox.batch(self._loaded.state.offsets)
         return batch if len(batch.new - self._hopeless) >= minimum else None
 

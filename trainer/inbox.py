@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from feedback.events import CompletionCreated, RolloutChanged, Topic
+from feedback.events import CompletionCreated, DeadLetter, Event, RolloutChanged, Topic
+from feedback.ids import text_hash
 from feedback.join import Joiner, Vote
-from feedback.log import EventLog, TopicReader
+from feedback.log import EventLog, Record, TopicReader
 from ops import metrics
 from ops.deployment import Deployment
 from trainer.examples import Prompt, prompt_hash
@@ -39,12 +40,14 @@ class Inbox:
     """Reads a project's topics from their start and folds them."""
 
     def __init__(self, log: EventLog, project: str) -> None:
+        self._log = log
         self._readers = [TopicReader(log, topic) for topic in _TOPICS]
         self._joiner = Joiner(project)
         self._project = project
         self._deployment = Deployment.initial(project)
         self._prompts: dict[str, Prompt] = {}
         self._votes: list[Vote] | None = None
+        self._buried: set[str] = set()
 
     def refresh(self) -> bool:
         """Read on; True when there was anything. Raises `feedback.log.LogError`."""
@@ -77,6 +80,16 @@ class Inbox:
             offsets={reader.topic: dict(sorted(reader.offsets.items())) for reader in self._readers},
         )
 
+    def bury(self, now: float, hours: float) -> int:
+        """Note on the dead-letter topic, once, feedback that has waited for its completion for longer than ``hours``.
+
+        It still counts should the completion come. Returns how many are new there. Raises `feedback.log.LogError`.
+        """
+        late = [record for record in self._joiner.orphans(now, hours) if record.event.id not in self._buried]
+        self._log.append([_dead_letter(record, now) for record in late])
+        self._buried |= {record.event.id for record in late}
+        return len(late)
+
     def _note(self, completion: CompletionCreated) -> None:
         if completion.outcome != "ok" or not completion.text.messages:
             return
@@ -93,6 +106,15 @@ class Inbox:
         metrics.JOIN_RATE.set(counts.joined / counts.feedback_read if counts.feedback_read else 1.0)
         for reader in self._readers:
             metrics.LOG_LAG.labels(group="trainer", topic=reader.topic).set(reader.lag())
+
+
+def _dead_letter(record: Record, now: float) -> Event:
+    """Its id follows from the feedback's: written again after a restart, it is there once."""
+    event, place = record.event, record.position
+    data = DeadLetter(
+        reason="no_target", topic=place.topic, partition=place.partition, offset=place.offset, body=event.model_dump_json()
+    )
+    return Event(id=f"no-target-{text_hash(event.id)}", time=now, project=event.project, key=event.key, data=data)
 
 
 def new_votes(votes: Sequence[Vote], watermark: Mapping[str, Mapping[int, int]]) -> frozenset[str]:

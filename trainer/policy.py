@@ -36,20 +36,6 @@ class PolicyError(ValueError):
     """An adapter that is not there, or does not fit the model."""
 
 
-_TOKENS_PER_PASS = {"cpu": 512}
-"""On a CPU few enough that activations stay in its caches (15 % less time than 4096 at 2M parameters)."""
-
-_TOKENS_PER_PASS_ELSEWHERE = 16_384
-
-
-class PolicyError(ValueError):
-    """An adapter that is not there, or does not fit the model."""
-
-
-class ModelUnsupported(PolicyError):
-    """A model whose logits are not plainly ``head(decoder(tokens))``, or without linear layers to adapt."""
-
-
 class AdapterModel:
     """A base model and its named LoRA adapters. Not thread-safe: a switch of adapter is global to the model."""
 
@@ -298,7 +284,7 @@ class AdapterModel:
             raise AdapterFileError(f"adapter {name!r}: tensors {sorted(set(own) ^ set(weights))[:4]} are missing or foreign")
         for key, parameter in own.items():
             if parameter.shape != weights[key].shape:
-                raise PolicyError(
+                raise AdapterFileError(
                     f"adapter {name!r}: {key} is {tuple(weights[key].shape)}, the model takes {tuple(parameter.shape)}"
                 )
             parameter.data.copy_(weights[key])

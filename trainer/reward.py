@@ -1,4 +1,5 @@
-"""What people like, as one number: base model + LoRA adapter + linear head on the mean of the response tokens' states.
+"""What people like, as one number: base model + LoRA adapter + linear head on the mean of the response tokens' states, and on
+how much the answer surprises the base.
 
 The mean learns from fewer votes than the last state. The same class under another name, seed and raters is the judge, which
 the policy is never trained against. Our own loop rather than TRL's RewardTrainer: pairs, ties and thumbs share one likelihood.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -22,6 +23,7 @@ from trainer.examples import Example, Prompt, weighted
 from trainer.learner import TrainingDiverged
 from trainer.likelihood import SIDES, Likelihood
 from trainer.policy import AdapterModel
+from trainer.surprise import SurpriseHead, surprises
 
 HEAD_FILE = "head.safetensors"
 
@@ -31,8 +33,8 @@ LONGEST_PROMPT, LONGEST_ANSWER = 768, 256
 ROWS = 256
 """Answers scored at once."""
 
-NUISANCE_RATE = 10.0
-"""Times the learning rate: four scalars have to travel further than weights in the same number of steps."""
+SCALAR_RATE = 0.05
+"""Learning rate of the few numbers that count for much: the surprises' weights, and the nuisances."""
 
 
 class Answered(Protocol):
@@ -49,6 +51,8 @@ class Answered(Protocol):
 class _Row:
     prompt_tokens: tuple[int, ...]
     tokens: tuple[int, ...]
+    surprises: Tensor | None = None
+    """Known already, see `trainer.surprise`."""
 
 
 class RewardModel:
@@ -59,16 +63,20 @@ class RewardModel:
         self.model, self.name = model, name
         self.head = nn.Linear(model.hidden_size, 1, bias=False, device=model.device)
         nn.init.zeros_(self.head.weight)
+        self.surprise = SurpriseHead().to(model.device)
         self.likelihood = Likelihood().to(model.device)
         if source is not None:
-            tensors = load_file(source / HEAD_FILE)
-            self.head.load_state_dict({"weight": tensors.pop("head.weight")})
-            self.likelihood.load_state_dict(tensors)
+            self._heads.load_state_dict(load_file(source / HEAD_FILE))
+
+    @property
+    def _heads(self) -> nn.ModuleDict:
+        """All that is learnt beside the adapter."""
+        return nn.ModuleDict({"head": self.head, "surprise": self.surprise, "likelihood": self.likelihood})
 
     def save(self, folder: Path) -> None:
         """The adapter's files, and `HEAD_FILE` with head and nuisances. The same weights, the same bytes."""
         self.model.save(self.name, folder)
-        tensors = {"head.weight": self.head.weight, **dict(self.likelihood.named_parameters())}
+        tensors = self._heads.state_dict()
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, folder / HEAD_FILE)
 
     # scores
@@ -85,13 +93,21 @@ class RewardModel:
         return list(self.score(rows).cpu().split([len(example.answers) for example in examples])) if rows else []
 
     def _scores(self, answers: Sequence[Answered]) -> Tensor:
-        batch = TokenBatch.pack(
+        batch = self._pack(answers)
+        states = self.model.response_states(self.name, batch)
+        mean = states.sum(1) / batch.response_lengths.clamp(min=1)[:, None]
+        return self.head(mean)[:, 0] + self.surprise(self._surprises(answers, batch))
+
+    def _pack(self, answers: Sequence[Answered]) -> TokenBatch:
+        return TokenBatch.pack(
             [answer.prompt_tokens[-LONGEST_PROMPT:] for answer in answers],
             [answer.tokens[:LONGEST_ANSWER] for answer in answers],
         ).to(self.model.device)
-        states = self.model.response_states(self.name, batch)
-        mean = states.sum(1) / batch.response_lengths.clamp(min=1)[:, None]
-        return self.head(mean)[:, 0]
+
+    def _surprises(self, answers: Sequence[Answered], batch: TokenBatch) -> Tensor:
+        """(B, 4); an answer that is learnt from brings its own along."""
+        known = [answer.surprises for answer in answers if isinstance(answer, _Row) and answer.surprises is not None]
+        return torch.stack(known) if len(known) == len(answers) else surprises(self.model, batch)
 
     # learning
 
@@ -101,20 +117,19 @@ class RewardModel:
         Raises `TrainingDiverged` when a loss is not finite.
         """
         lessons = weighted(examples)
-        rows = {lesson.feedback_id: self._rows(lesson) for lesson in lessons}
+        if not lessons:
+            return []
+        rows = {lesson.feedback_id: self._informed(self._rows(lesson)) for lesson in lessons}
+        self.surprise.measure(torch.stack([row.surprises for answers in rows.values() for row in answers]))
         weights = [*self.model.trainable(self.name), *self.head.parameters()]
-        optimizer = torch.optim.Adam(
-            [
-                {"params": weights, "lr": settings.learning_rate},
-                {"params": list(self.likelihood.parameters()), "lr": NUISANCE_RATE * settings.learning_rate},
-            ]
-        )
+        scalars = [*self.surprise.parameters(), *self.likelihood.parameters()]
+        optimizer = torch.optim.Adam([{"params": weights, "lr": settings.learning_rate}, {"params": scalars, "lr": SCALAR_RATE}])
         schedule = torch.optim.lr_scheduler.LinearLR(
-            optimizer, 1.0, 0.1, max(1, settings.epochs * math.ceil(len(lessons) / settings.batch_size))
+            optimizer, 1.0, 0.1, settings.epochs * math.ceil(len(lessons) / settings.batch_size)
         )
         random = torch.Generator().manual_seed(seed)
         losses = []
-        for _ in range(settings.epochs if lessons else 0):
+        for _ in range(settings.epochs):
             order = torch.randperm(len(lessons), generator=random).tolist()
             total = 0.0
             for start in range(0, len(order), settings.batch_size):
@@ -161,6 +176,11 @@ class RewardModel:
             else:
                 nats.append(self.likelihood.thumb_loss(score, score.new_tensor([float(example.label == "up")]))[0].item())
         return nats
+
+    def _informed(self, rows: list[_Row]) -> list[_Row]:
+        """The rows with their surprises, which no learning changes."""
+        batch = self._pack(rows)
+        return [replace(row, surprises=values) for row, values in zip(rows, surprises(self.model, batch), strict=True)]
 
     def _rows(self, example: Example) -> list[_Row]:
         prompt = tuple(encode_prompt(self.model, example.prompt))

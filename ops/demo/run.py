@@ -23,11 +23,11 @@ from ops.demo.report import closing_line, write_report
 from ops.errors import CommandError
 from ops.open_log import open_log_of
 from ops.settings import Settings
-from ops.up import environment_of, readiness, running
+from ops.up import environment_of, readiness, running, stop_on_signals
 
 _DECIDED = ("PROMOTED", "ROLLED_BACK", "EXPIRED")
 _CYCLE_DEADLINE_S = 420.0
-_TRICKLE_S = 1.0
+_TRICKLE_S = 2.0
 """While the trainer learns, somebody asks something about once in so many seconds."""
 
 
@@ -143,6 +143,7 @@ class Demo:
 
 def run_demo(data_dir: Path, models_dir: Path, port: int, plan: Plan, report_path: Path) -> dict[str, Any]:
     """Run it all; the report, which is also written to ``report_path``."""
+    stop_on_signals()
     settings, stages = demo_settings(data_dir, models_dir, port, plan), Stages()
     people = load("ops.domain.people:crowd")(plan.people, seed=plan.seed, mode=plan.mode)
     with stages.stage("model"):

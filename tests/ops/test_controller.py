@@ -19,9 +19,9 @@ from feedback.events import Event, RolloutChanged
 from feedback.log import LogUnavailable, Position, Record, TopicReader
 from feedback.sqlite_log import SqliteLog
 from ops import metrics
-from ops.controller import Controller
+from ops.controller import Controller, Known
 from ops.controller import status as status_of_settings
-from ops.deployment import fold
+from ops.deployment import Deployment, fold
 from ops.registry import AdapterManifest, Registry
 from ops.settings import Settings
 
@@ -112,6 +112,7 @@ def test_a_better_challenger_passes_every_state_and_becomes_the_champion(world):
     assert world.states() == ["GATED", "CANARY", "RAMP", "PROMOTED"]
     deployment = fold(world.control())["default"]
     assert (deployment.champion, deployment.challenger, deployment.coverage) == (manifest.id, None, 0.0)
+    assert world.controller.status()["alpha"] == pytest.approx(0.05 * 2 / 6)  # of a second rollout, after one promotion
     assert [event.id for event in world.control()] == [f"ctl-ro-{manifest.id}-{n}" for n in range(4)]
 
 
@@ -208,15 +209,18 @@ def test_an_arm_that_gets_too_few_users_holds_the_rollout(world):
     assert world.tick() == []
 
 
-def test_votes_for_other_projects_change_nothing(world):
+def test_rollouts_and_votes_of_other_projects_change_nothing(world):
     world.to_canary()
+    theirs = world.control()[-1].model_copy(update={"project": "other", "key": "other", "id": "ctl-other"})
+    world.log.append([theirs.model_copy(update={"data": theirs.data.model_copy(update={"coverage": 1.0})})])
     other = [
         event.model_copy(update={"project": "other", "id": f"other-{event.id}"})
         for event in duels(world.controller.deployment, USERS, prefers=0.0)
     ]
     world.log.append(other)
-    world.tick()
+    assert world.tick() == []
     assert world.controller.status()["duels"] == {"wins": 0, "ties": 0, "losses": 0}
+    assert world.controller.deployment.coverage == 0.5
 
 
 def test_a_second_promotion_builds_on_the_first(world):
@@ -257,7 +261,7 @@ def recorded(root: Path, prefers: float, seed: int) -> tuple[World, list[Event]]
     world = World(root)
     world.to_canary()
     full = world.controller.deployment
-    return world, list(duels(full, USERS, prefers=prefers, seed=seed))
+    return world, list(duels(full, USERS[:180], prefers=prefers, seed=seed))
 
 
 def test_the_same_log_with_ticks_at_the_same_points_gives_the_same_decisions_even_if_restarted_at_each(tmp_path):
@@ -346,7 +350,7 @@ def outcome_of(root: Path, prefers: float, seed: int, how: str | None) -> list[s
     rng = Random(seed)
     play(world, events if how is None else votes_replaced(events, rng, how=how), every=60)
     if world.controller.deployment.state == "RAMP":
-        more = list(duels(world.controller.deployment, [f"more-{u}" for u in USERS], prefers=prefers, seed=seed + 1000))
+        more = list(duels(world.controller.deployment, [f"more-{u}" for u in USERS[:120]], prefers=prefers, seed=seed + 1000))
         play(world, more if how is None else votes_replaced(more, rng, how=how), every=60)
     states = world.states()
     world.log.close()
@@ -365,6 +369,15 @@ def test_votes_that_mean_nothing_promote_nothing_in_ten_runs(tmp_path, how):
 def test_the_true_votes_of_the_same_people_promote(tmp_path):
     for seed in range(2):
         assert outcome_of(tmp_path / str(seed), 0.8, seed, None)[-1] == "PROMOTED"
+
+
+def test_a_change_that_the_log_gives_twice_is_taken_once(world):
+    manifest = world.to_canary()
+    known = Known(Deployment.initial("default"))
+    for event in (*world.control(), *world.control()):
+        known.take(event)
+    assert known.history[f"ro-{manifest.id}"].changes == 2
+    assert known.deployment == world.controller.deployment
 
 
 def test_status_is_json_with_rates_intervals_evidence_and_history(world):

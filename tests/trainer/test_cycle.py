@@ -9,13 +9,15 @@ import time
 from pathlib import Path
 
 import pytest
-from vote_log import events, fill, settings_for
+from vote_log import completion, events, fill, settings_for, thumb
 
 from feedback.events import Event, FeedbackSet, RolloutChanged
+from feedback.log import TopicReader
 from ops.open_log import open_log_of
 from ops.registry import Registry
 from trainer.checkpoint import Checkpoint, journal
 from trainer.cycle import run_cycle, trainer_of
+from trainer.inbox import Inbox
 from trainer.reward import RewardModel
 
 SCRIPT = Path(__file__).with_name("cycle_once.py")
@@ -119,6 +121,26 @@ def test_votes_of_other_projects_are_not_learnt_from(tmp_path, tiny_folder):
     settings = settings_for(tmp_path, tiny_folder)
     logged(settings, [event.model_copy(update={"project": "other"}) for event in events(20)])
     assert run_cycle(settings) is None
+
+
+def test_feedback_whose_answer_never_came_is_noted_once_and_counts_if_it_comes_after_all(tmp_path, tiny_folder):
+    settings = settings_for(tmp_path, tiny_folder)
+    late = thumb("f1", "a", "ann", 1, time=1000.0)
+    logged(settings, [late])
+    with open_log_of(settings) as log:
+        inbox = Inbox(log, "default")
+        inbox.refresh()
+        assert inbox.bury(now=1000.0 + 24 * 3600, hours=24) == 0
+        assert inbox.bury(now=1001.0 + 24 * 3600, hours=24) == 1
+        again = Inbox(log, "default")
+        again.refresh()
+        assert (inbox.bury(2e6, 24), again.bury(2e6, 24)) == (0, 1)  # the second trainer cannot know, the log does
+        [letter] = TopicReader(log, "dead-letter").drain()
+        assert (letter.event.data.reason, letter.event.data.topic) == ("no_target", "feedback")
+        watermark = inbox.batch({}).offsets
+        log.append([completion("a", "why?", "because")])
+        inbox.refresh()
+        assert inbox.batch(watermark).new == {"f1"}
 
 
 def test_votes_without_a_pattern_train_nobody_and_are_waited_past(tmp_path, tiny_folder):

@@ -8,11 +8,13 @@ import torch
 
 from feedback.events import Message
 from ops.settings import RewardSettings
+from trainer.batches import TokenBatch
 from trainer.examples import Example, prompt_hash
 from trainer.learner import TrainingDiverged
 from trainer.likelihood import SIDES, Likelihood, rao_kupper
 from trainer.report import accuracy, majority_margins, report, tfidf_margins
 from trainer.reward import RewardModel
+from trainer.surprise import SurpriseHead, surprises
 
 GOOD, BAD = ("yes, thanks", "thanks a lot, yes", "no, thanks"), ("ugh, yes", "ugh ugh, no", "yes, ugh")
 FAST = RewardSettings(learning_rate=1e-2, epochs=4)
@@ -131,8 +133,8 @@ def test_always_taking_the_first_answer_is_learnt_as_a_bias_and_not_as_a_taste(t
     reward = RewardModel(tiny, "reward")
     reward.fit(votes, FAST, seed=0)
     leads = [float(score[0] - score[1]) for score in reward.score_examples(votes)]
-    assert reward.likelihood.position > 0.5
-    assert abs(sum(leads) / len(leads)) < reward.likelihood.position
+    assert reward.likelihood.position > 0.25
+    assert abs(sum(leads) / len(leads)) < 2 * reward.likelihood.position
 
 
 def test_many_ties_widen_the_tie(tiny):
@@ -168,3 +170,27 @@ def test_the_word_baseline_reads_words_and_not_the_side_they_stand_on():
     assert accuracy(tfidf_margins(learnt, taste(20, seed=3)), taste(20, seed=3)) == 0.5  # one class: it knows nothing
     mixed = [*learnt, example(9, ("ugh",), "down")]
     assert accuracy(tfidf_margins(mixed, taste(20, seed=3)), taste(20, seed=3)) == 1.0
+
+
+def test_the_surprises_of_an_answer_are_the_base_models_and_training_does_not_change_them(tiny):
+    batch = TokenBatch.pack([[5, 6], [5, 6, 7]], [[40, 41, 42], []])
+    before = surprises(tiny, batch)
+    logs = tiny.model(input_ids=torch.tensor([[5, 6, 40, 41, 42]])).logits[0, 1:4].log_softmax(-1)
+    said = logs[range(3), [40, 41, 42]].detach()
+    excess = said - (logs.exp() * logs).sum(-1).detach()
+    expected = [said.mean(), said.min(), excess.mean(), excess.min()]
+    assert before[0].tolist() == pytest.approx([float(value) for value in expected], abs=1e-4)
+    assert before[1].tolist() == [0, 0, 0, 0]
+    RewardModel(tiny, "reward").fit(taste(8, seed=1), FAST, seed=0)
+    assert torch.equal(surprises(tiny, batch), before)
+
+
+def test_the_scale_of_the_surprises_is_set_once(tiny):
+    head = SurpriseHead()
+    assert head(torch.ones(2, 4)).tolist() == [0, 0]
+    head.measure(torch.tensor([[0.0] * 4, [2.0] * 4]))
+    head.weight.data.fill_(0.25)
+    scale = math.sqrt(2)  # the standard deviation of 0 and 2
+    assert head(torch.full((1, 4), 1 + scale)).tolist() == pytest.approx([1.0])
+    head.measure(torch.full((3, 4), 9.0))
+    assert head(torch.full((1, 4), 1 + scale)).tolist() == pytest.approx([1.0])
