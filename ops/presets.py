@@ -9,9 +9,9 @@ STARTER: dict[str, Any] = {
     "sampling": {"temperature": 1.0, "pair_temperature": 1.0, "max_tokens": 64},
     "engine": {"max_model_len": 256},
     "train": {
-        "reward": {"learning_rate": 3e-3},
+        "reward": {"learning_rate": 1e-3, "epochs": 4},
         "ppo": {
-            "steps": 40,
+            "steps": 24,
             "prompts_per_step": 32,
             "max_new_tokens": 64,
             "learning_rate": 1e-3,
@@ -25,5 +25,10 @@ STARTER: dict[str, Any] = {
     },
 }
 
-PRESETS: dict[str, dict[str, Any]] = {"starter": STARTER}
+SMOLLM2: dict[str, Any] = {
+    # On two cores it writes some 100 tokens a second: a thousand prompts for each of two adapters would take an hour.
+    "train": {"reward": {"epochs": 2, "replay": 100}, "gates": {"prompts": 128}},
+}
+
+PRESETS: dict[str, dict[str, Any]] = {"starter": STARTER, "smollm2": SMOLLM2}
 """By the setting ``model``."""

@@ -27,6 +27,8 @@ __all__ = ["Settings", "SettingsError", "load_settings"]
 _LONGEST_SOCKET_PATH = 100
 """Linux refuses Unix socket paths from 108 bytes on."""
 
+DEFAULT_MODEL = "smollm2"
+
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
@@ -82,7 +84,6 @@ class RewardSettings(_Group):
     score_penalty: float = Field(default=0.01, ge=0, description="Weight of (s_a + s_b)^2, which centres the scores.")
     replay: int = Field(default=400, ge=0, description="At most so many older examples beside the new ones.")
     judge_share: float = Field(default=1 / 3, gt=0, lt=1, description="Share of the raters whom only the judge sees.")
-    held_out_share: float = Field(default=0.2, gt=0, lt=0.5)
 
 
 class PpoSettings(_Group):
@@ -184,7 +185,7 @@ class _Preset(PydanticBaseSettingsSource):
         return self().get(field_name), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        return PRESETS.get(str(self.current_state.get("model")), {})
+        return PRESETS.get(str(self.current_state.get("model", DEFAULT_MODEL)), {})
 
 
 class Settings(BaseSettings):
@@ -193,7 +194,7 @@ class Settings(BaseSettings):
     )
 
     data_dir: Path = Field(default=Path(".plaudit"), description="Everything Plaudit keeps: log, keys, models, adapters.")
-    model: str = Field(default="smollm2", description="'smollm2', 'starter', a Hugging Face id, or a path.")
+    model: str = Field(default=DEFAULT_MODEL, description="'smollm2', 'starter', a Hugging Face id, or a path.")
     model_cache: Path | None = Field(default=None, description="Where prepared models are kept; None: in the data folder.")
     project: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
     host: str = "127.0.0.1"

@@ -87,10 +87,12 @@ class Replica:
             _log.info("unload_failed", adapter=adapter, error=error.message)
 
     async def _stand_in_for_base(self, held: set[str]) -> None:
-        if self._null_adapter is not None and NULL not in held:
+        if self._null_adapter is None:
+            return
+        if NULL not in held:
             self.engine.base_name = BASE
             await self.engine.load_adapter(NULL, str(self._null_adapter))
-            self.engine.base_name = NULL
+        self.engine.base_name = NULL  # also where a gateway before us has loaded it
 
     async def _differs(self, adapter: str, messages: Sequence[Mapping[str, str]]) -> bool:
         theirs, base = await self.engine.probe(adapter, messages), await self.engine.probe(BASE, messages)

@@ -125,7 +125,7 @@ class AdapterManager:
         while True:
             try:
                 await self.reconcile()
-            except (LogError, EngineError, OSError) as error:
+            except (LogError, EngineError, Refusal, LookupError, OSError) as error:
                 _log.warning("reconcile_failed", error=str(error))
             async with self._changed:
                 self._changed.notify_all()
@@ -148,7 +148,12 @@ class AdapterManager:
     async def _read(self) -> None:
         if self._reader is None:
             self._reader = await asyncio.to_thread(TopicReader, self._log, "control")
-        for record in await asyncio.to_thread(self._reader.drain):
+        try:
+            records = await asyncio.to_thread(self._reader.drain)
+        except LogError:
+            self._reader = None  # its offsets are past records that were lost with the failure: read again from the start
+            raise
+        for record in records:
             event = record.event
             if isinstance(event.data, RolloutChanged):
                 before = self._wanted.get(event.project) or Deployment.initial(event.project)
@@ -170,7 +175,7 @@ class AdapterManager:
         return list(dict.fromkeys(named))
 
     async def _bring(self, adapter: str, replica: Replica) -> None:
-        """Verify, load, probe. A connection that fails says nothing about the adapter: it is tried again."""
+        """Verify, load, probe. An engine that does not answer as the base either says nothing about the adapter: tried again."""
         try:
             await asyncio.to_thread(self._registry.verify, adapter, self._settings.engine.max_lora_rank)
             path = self._registry.path(adapter)
@@ -178,8 +183,13 @@ class AdapterManager:
         except (EngineUnavailable, EngineTimeout) as error:
             _log.warning("load_failed", adapter=adapter, error=error.message)
             replica.ready = False
-        except (Refusal, EngineError, LookupError) as error:
+        except (Refusal, LookupError) as error:
             await self._refuse(adapter, str(error))
+        except EngineError as error:
+            if await replica.engine.answers(BASE, self._settings.engine.probe_timeout_s):
+                await self._refuse(adapter, error.message)
+            else:
+                replica.ready = False
 
     async def _announce(self, adapter: str) -> None:
         if not self.is_live(adapter) or adapter in self._announced:

@@ -134,10 +134,10 @@ class AdapterModel:
 
     def remove(self, name: str) -> None:
         self._require(name)
-        if self._active == name:
-            self._activate(BASE)
+        others = [other for other in self.names if other != name]
+        self._activate(others[0] if others else BASE)  # PEFT warns of the removal of an active adapter
         self._trained -= {name}
-        if len(self.names) == 1:
+        if not others:
             self.model = self._peft.unload()
             self._peft, self._layers = None, ()
             return

@@ -17,7 +17,7 @@ class Plan:
     people: int = 400
     mode: Mode = "taste"
     votes: int = 800
-    votes_per_cycle: int = 300
+    votes_per_cycle: int = 350
     rollout_votes: int = 200
     """At most so many votes on one challenger before the demo goes on without a decision."""
     seconds: float = 660.0

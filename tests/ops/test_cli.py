@@ -38,7 +38,8 @@ def test_help_lists_every_command_without_importing_any_of_them():
 def test_every_command_is_there_and_takes_a_data_folder_or_talks_http():
     for name, entry in COMMANDS.items():
         assert callable(load(entry.where)), name
-    for arguments in (["up"], ["train"], ["control"], ["serve"], ["doctor"], ["keys", "create"], ["adapters", "list"], ["ab", "status"]):
+    groups = (["keys", "create"], ["adapters", "list"], ["ab", "status"])
+    for arguments in (["up"], ["train"], ["control"], ["serve"], ["doctor"], *groups):
         assert "--data-dir" in plaudit(*arguments, "--help").stdout, arguments
 
 

@@ -239,6 +239,7 @@ def test_smollm2_is_found_where_its_wheel_was_put(tmp_path: Path, monkeypatch: p
     (tmp_path / smollm2.PACKAGE).mkdir()
     file = tmp_path / smollm2.PACKAGE / "SmolLM2.gguf"
     file.write_bytes(b"GGUF")
+    (file.parent / "__init__.py").touch()
     assert smollm2.find(tmp_path).suffix == ".gguf"
     monkeypatch.syspath_prepend(str(tmp_path))
     assert smollm2.find(tmp_path / "elsewhere") == file

@@ -1,0 +1,56 @@
+"""One running Plaudit for all end-to-end tests that can share it: real engine, gateway, trainer and controller."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+from stack import Stack
+
+from ops.models import ModelRef
+from ops.settings import load_settings
+from ops.up import running
+
+
+@pytest.fixture(scope="session")
+def stack(starter: ModelRef, model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Its trainer stays idle; a challenger meets half of the users at once and is never decided upon.
+
+    At its end no process of it may be left.
+    """
+    port, trainer_port, controller_port = _free_ports(3)
+    settings = load_settings(
+        data_dir=tmp_path_factory.mktemp("stack"),
+        model="starter",
+        model_cache=model_cache,
+        port=port,
+        metrics_port_trainer=trainer_port,
+        metrics_port_controller=controller_port,
+        engine={"max_model_len": 512, "probe_timeout_s": 4, "probe_interval_s": 0.5},
+        train={"min_new_votes": 1_000_000},
+        rollout={
+            "poll_s": 0.2,
+            "steps": [{"state": "CANARY", "coverage": 1.0, "min_users": 1_000_000, "min_seconds": 1e6}],
+        },
+    )
+    with running(settings, print) as supervisor:
+        stack = Stack(settings, supervisor.pids())
+        yield stack
+        stack.close()
+        family = [psutil.Process(pid) for pid in supervisor.pids().values()]
+        family += [child for process in family for child in process.children(recursive=True)]
+    assert len(family) > len(stack.pids), "the engine was not running to the end"
+    left = [process for process in psutil.wait_procs(family, timeout=1)[1] if process.status() != psutil.STATUS_ZOMBIE]
+    assert not left, f"processes left behind: {left}"
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

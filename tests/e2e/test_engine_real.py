@@ -1,0 +1,201 @@
+"""Gateway, controller and the real vLLM: hot swap, mixed batches, and an engine that dies or goes deaf."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from lora_by_hand import write_adapter
+from stack import NO_END, Stack, Streamed, until
+
+from ops.models import prepared
+from serving.engine import VllmEngine
+
+pytestmark = pytest.mark.timeout(240)
+
+QUESTIONS = [f"What is {a} plus {b}?" for a in range(2, 5) for b in (3, 6)]
+LONG = {"logit_bias": NO_END, "max_tokens": 400}
+RESTART_S = 120.0
+"""What an engine may take to come back, on a machine that does other things beside."""
+
+
+def test_the_base_beside_adapters_in_one_batch_answers_as_it_does_alone(stack: Stack, tmp_path: Path):
+    if stack.champion() != "base":
+        pytest.fail("this test comes before those that promote an adapter")
+    alone = [stack.chat(question, logit_bias=NO_END, max_tokens=40)[0] for question in QUESTIONS]
+    # More adapters than the engine has slots, so that its last slot is taken whatever the base itself uses.
+    names = [f"big-{seed}" for seed in range(stack.settings.engine.max_loras + 1)]
+    paths = [
+        write_adapter(tmp_path / name, Path(prepared(stack.settings).path), seed=seed, scale=3.0)
+        for seed, name in enumerate(names)
+    ]
+
+    async def adapters_beside() -> tuple[list[str], list[str]]:
+        engine = VllmEngine(stack.settings.engines[0])
+        try:
+            for name, path in zip(names, paths, strict=True):
+                await engine.load_adapter(name, str(path))
+                await engine.answers(name, 30)
+            message = {"role": "user", "content": QUESTIONS[0]}
+            body = {"messages": [message], "temperature": 0, "ignore_eos": True, "max_tokens": 300}
+            streams = [asyncio.create_task(_read(engine, body | {"model": name})) for name in names[-3:] * 2]
+            beside = await asyncio.to_thread(
+                lambda: [text for text, _ in stack.pool.map(lambda q: stack.chat(q, logit_bias=NO_END, max_tokens=40), QUESTIONS)]
+            )
+            assert not all(stream.done() for stream in streams), "the adapters had ended before the base was asked"
+            adapted = await asyncio.gather(*streams)
+            for name in names:
+                await engine.unload_adapter(name)
+            return beside, adapted
+        finally:
+            await engine.close()
+
+    beside, adapted = asyncio.run(adapters_beside())
+    assert beside == alone
+    assert len(set(adapted)) == 3
+    assert not any(text.startswith(alone[0][:20]) for text in adapted)
+
+
+async def _read(engine: VllmEngine, body: dict[str, object]) -> str:
+    parts = [chunk["choices"][0]["delta"].get("content") or "" async for chunk in engine.stream(body) if chunk["choices"]]
+    return "".join(parts)
+
+
+def test_seeds_in_many_requests_at_once_are_kept_and_do_not_end_the_engine(stack: Stack):
+    group = stack.engine_group()
+    asked = [(f"{QUESTIONS[n % 6]} {'Please. ' * (3 * n)}", 1 + n % 2) for n in range(16)]
+    replies = list(stack.pool.map(lambda one: stack.post(one[0], seed=one[1], temperature=1, max_tokens=24, n=2), asked + asked))
+    assert [reply.status_code for reply in replies] == [200] * 32
+    said = [[choice["message"]["content"] for choice in reply.json()["choices"]] for reply in replies]
+    assert said[:16] == said[16:]
+    assert stack.engine_group() == group
+
+
+def test_a_published_adapter_becomes_challenger_and_then_champion_while_running_streams_stay_on_the_old(stack: Stack):
+    old = stack.champion()
+    whole, _ = stack.chat(QUESTIONS[0], user="u0", **LONG)
+    with _Pump(stack) as pump:
+        adapter = stack.publish(seed=7)
+        published = time.monotonic()
+        until(lambda: stack.serves("challenger", adapter), 30, "the challenger is served")
+        swapped = time.monotonic()
+        by_user = {f"u{n}": stack.adapter_of(stack.chat(QUESTIONS[0], user=f"u{n}", max_tokens=2)[1]) for n in range(12)}
+        assert set(by_user.values()) == {old, adapter}  # half of the users meet it
+
+        pump.wait_for_one_running_from_now()
+        stack.promote(adapter)
+        decided = time.monotonic()
+        until(lambda: stack.serves("champion", adapter), 30, "the promoted one is served")
+        flipped = time.monotonic()
+        _, new_id = stack.chat(QUESTIONS[0], user="u1", max_tokens=2)
+    assert stack.adapter_of(new_id) == adapter
+    assert all((s.finish_reason, s.error) == ("length", "") for s in pump.seen)
+    assert all(stack.completion(s.completion_id).completion_tokens == 400 for s in pump.seen)
+    over_the_swap = [s for s in pump.seen if s.started < published and s.ended > swapped]
+    over_the_flip = [s for s in pump.seen if s.started < decided and s.ended > flipped]
+    on_old = [s for s in pump.seen if stack.adapter_of(s.completion_id) == old]
+    assert all(s.text == whole for s in on_old)
+    assert {stack.adapter_of(s.completion_id) for s in over_the_swap} <= {old}
+    assert over_the_flip
+    assert {stack.adapter_of(s.completion_id) for s in over_the_flip if s.started < published} <= {old}
+    late = [s for s in pump.seen if s.started > flipped]
+    assert {stack.adapter_of(s.completion_id) for s in late} <= {adapter}
+
+
+class _Pump:
+    """Long streams one after another from a few clients, all of one question."""
+
+    def __init__(self, stack: Stack, clients: int = 4) -> None:
+        self._stack, self._clients = stack, clients
+        self._stop = threading.Event()
+        self.seen: list[Streamed] = []
+
+    def __enter__(self) -> _Pump:
+        self._running = [self._stack.pool.submit(self._run, f"pump-{n}") for n in range(self._clients)]
+        until(lambda: len(self.seen) >= self._clients and all(s.first.is_set() for s in self.seen), 30, "streams run")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for running in self._running:
+            running.result(60)
+
+    def _run(self, user: str) -> None:
+        while not self._stop.is_set():
+            one = Streamed(time.monotonic())
+            self.seen.append(one)
+            self._stack._stream(one, QUESTIONS[0], {"user": user, **LONG})
+
+    def wait_for_one_running_from_now(self) -> None:
+        now = time.monotonic()
+        until(lambda: any(s.started > now and s.first.is_set() for s in list(self.seen)), 30, "a fresh stream runs")
+
+
+def test_an_adapter_of_nan_in_the_registry_is_refused_and_the_champion_serves_on(stack: Stack):
+    champion = stack.champion_adapter()
+    poisoned = stack.publish(seed=9, fill=float("nan"))
+    until(lambda: any(c.rollout_id == f"ro-{poisoned}" for c in stack.changes()), 30, "the controller says something of it")
+    assert [c.state for c in stack.changes() if c.rollout_id == f"ro-{poisoned}"] == ["REFUSED"]
+
+    stack.change(state="CANARY", challenger=poisoned, coverage=1.0, rollout_id="ro-by-hand", salt="s")
+    until(lambda: stack.refusals(poisoned), 30, "the gateway refuses it")
+    served = {stack.adapter_of(stack.chat(QUESTIONS[1], user=f"u{n}", max_tokens=2)[1]) for n in range(6)}
+    assert served == {champion}
+    assert "NaN" in stack.refusals(poisoned)[0].reason
+    assert stack.ready()
+    stack.change(state="ROLLED_BACK", challenger=None, champion=champion, coverage=0.0, rollout_id="ro-by-hand")
+
+
+def test_an_engine_killed_under_load_comes_back_with_its_adapters(stack: Stack):
+    champion = stack.champion_adapter()
+    stop = threading.Event()
+    replies: list[tuple[float, httpx.Response]] = []
+
+    def ask(number: int) -> None:
+        while not stop.is_set():
+            started = time.monotonic()
+            reply = stack.post(QUESTIONS[number % 6], user=f"u{number}", max_tokens=48)
+            replies.append((time.monotonic() - started, reply))
+            stop.wait(0.1 if reply.status_code == 200 else 0.5)
+
+    clients = [stack.pool.submit(ask, number) for number in range(8)]
+    try:
+        until(lambda: len(replies) > 16, 60, "load")
+        before = len(replies)
+        group = stack.signal_engine(signal.SIGKILL)
+        until(lambda: any(reply.status_code != 200 for _, reply in replies[before:]), 30, "a request fails")
+        until(lambda: not stack.ready(), 30, "the gateway says it is not ready")
+        stack.restarted(group, RESTART_S)
+        back = len(replies)
+        until(lambda: len(replies) > back + 16, 60, "load after the restart")
+    finally:
+        stop.set()
+        for client in clients:
+            client.result(70)
+    failed = [(seconds, reply) for seconds, reply in replies if reply.status_code != 200]
+    assert {reply.status_code for _, reply in failed} <= {502, 503}
+    assert all(set(reply.json()["error"]) == {"message", "type", "param", "code"} for _, reply in failed)
+    assert max(seconds for seconds, _ in failed) < 20
+    _, last = stack.chat(QUESTIONS[0], user="u0", max_tokens=4)
+    exposure = stack.completion(last).exposure
+    assert (exposure.adapter, exposure.fallback) == (champion, None)
+
+
+def test_a_deaf_engine_is_restarted_and_has_its_adapters_again(stack: Stack):
+    champion = stack.champion_adapter()
+    before, _ = stack.chat(QUESTIONS[2], max_tokens=24)
+    group = stack.signal_engine(signal.SIGSTOP)
+    until(lambda: not stack.ready(), 30, "the gateway notices")
+    started = time.monotonic()
+    reply = stack.post(QUESTIONS[2], max_tokens=24)
+    assert reply.status_code == 503
+    assert time.monotonic() - started < 2  # told at once, not after a deadline
+    stack.restarted(group, RESTART_S)
+    after, last = stack.chat(QUESTIONS[2], max_tokens=24)
+    assert stack.adapter_of(last) == champion
+    assert after == before

@@ -1,0 +1,370 @@
+"""Hot swap over engines in memory, with the real log and the real registry on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from engine_twin import EngineTwin
+from safetensors.numpy import save_file
+
+from feedback.events import AdapterLive, AdapterRefused, Event, RolloutChanged
+from feedback.ids import uuid7
+from feedback.log import LogUnavailable, TopicReader
+from feedback.sqlite_log import SqliteLog
+from ops.deployment import Deployment
+from ops.registry import GateResult, Registry
+from ops.settings import load_settings
+from serving.null_adapter import NULL
+from serving.replica import Replica
+from serving.swap import AdapterManager
+
+PUBLISHED = 1e6
+MODULE = "base_model.model.model.layers.0.self_attn.q_proj"
+CONFIG = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "bias": "none", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
+
+
+class World:
+    """A registry, a log and two engines; gateways come and go."""
+
+    def __init__(self, folder: Path) -> None:
+        self.settings = load_settings(data_dir=folder, model="none", engine={"probe_timeout_s": 5})
+        self.registry = Registry(self.settings.adapters_dir)
+        self.log = SqliteLog(self.settings.log_path)
+        self.engines = [EngineTwin(), EngineTwin()]
+        self.now = PUBLISHED + 2.5
+        self._staged = 0
+
+    def gateway(self, name: str = "gw-1") -> AdapterManager:
+        return AdapterManager(self.engines, self.registry, self.log, self.settings, name, clock=lambda: self.now)
+
+    def publish(self, fill: float | None = None, parent: str = "base") -> str:
+        """A new adapter of the registry; ``fill`` overrides its weights."""
+        self._staged += 1
+        staging = self.settings.data_dir / f"staging-{self._staged}"
+        staging.mkdir()
+        (staging / "adapter_config.json").write_text(json.dumps(CONFIG))
+        draw = np.random.default_rng(self._staged)
+        a, b = (draw.normal(size=shape).astype(np.float32) for shape in ((8, 4), (4, 8)))
+        if fill is not None:
+            b[0, 0] = fill
+        save_file({f"{MODULE}.lora_A.weight": a, f"{MODULE}.lora_B.weight": b}, staging / "adapter_model.safetensors")
+        gate = GateResult(name="win_rate", passed=True, value=0.6, threshold=0.5)
+        return self.registry.publish(
+            staging, project="default", parent=parent, base_model="sha256:0", training={}, gates=[gate], now=PUBLISHED
+        ).id
+
+    def change(self, **change: Any) -> None:
+        """A change of the deployment, as the controller writes it."""
+        data = RolloutChanged(**({"rollout_id": "ro-1", "state": "RAMP", "coverage": 0.5, "salt": "salt"} | change))
+        self.log.append([Event(id=uuid7(), time=self.now, project="default", key="default", data=data)])
+
+    def told(self, kind: type[AdapterLive] | type[AdapterRefused]) -> list[Any]:
+        events = [record.event for record in TopicReader(self.log, "control").drain()]
+        return [event.data for event in events if isinstance(event.data, kind)]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    world = World(tmp_path)
+    yield world
+    world.log.close()
+
+
+async def reconciled(manager: AdapterManager, condition: Callable[[], Any]) -> None:
+    """Round after round until the condition holds."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await manager.reconcile()
+            await asyncio.sleep(0.01)
+
+
+async def test_a_challenger_is_served_only_once_every_ready_engine_has_it(world):
+    manager = world.gateway()
+    await manager.reconcile()
+    adapter = world.publish()
+    world.change(challenger=adapter)
+    world.engines[1].breaks_at_load = {adapter}
+    await manager.reconcile()
+    assert adapter in world.engines[0].held
+    # the second engine failed over it and for the base as well: it is not ready, and nothing is said about the adapter
+    assert manager.is_live(adapter)
+    assert not world.told(AdapterRefused)
+    assert manager.engine_for(adapter, "c") is manager.engine_for(adapter, "d") is world.engines[0]
+
+    world.engines[1].breaks_at_load = set()
+    world.engines[1].deaf = False
+    await reconciled(manager, lambda: adapter in world.engines[1].held)
+    assert manager.is_live(adapter)
+    assert {id(manager.engine_for(adapter, text)) for text in "cd"} == {id(engine) for engine in world.engines}
+    assert manager.deployment("default").challenger == adapter
+    assert manager.deployment("default").coverage == 0.5
+
+
+async def test_an_engine_that_becomes_ready_without_the_adapters_takes_them_off_the_air_until_it_has_them(world):
+    world.engines[1].up = False
+    manager = world.gateway()
+    adapter = world.publish()
+    world.change(champion=adapter)
+    await manager.reconcile()
+    assert manager.is_live(adapter)
+    late = manager._replicas[1]
+    world.engines[1].up = True
+    await late.look()
+    assert late.ready
+    assert not manager.is_live(adapter)
+    assert manager.ready() == [f"champion {adapter} is not loaded yet"]
+    await manager.reconcile()
+    assert manager.is_live(adapter)
+    assert manager.ready() == []
+
+
+async def test_going_live_is_told_once_with_the_seconds_since_publication(world):
+    manager = world.gateway()
+    adapter = world.publish()
+    world.change(challenger=adapter)
+    await manager.reconcile()
+    world.now += 100
+    world.change(challenger=adapter, coverage=1.0, step=1)
+    await manager.reconcile()
+    assert manager.deployment("default").coverage == 1.0
+    assert world.told(AdapterLive) == [
+        AdapterLive(adapter=adapter, gateway="gw-1", published=PUBLISHED, seconds=2.5, reload=False)
+    ]
+    assert [engine.count("load", adapter) for engine in world.engines] == [1, 1]
+
+
+async def test_a_challenger_that_answers_as_the_base_is_refused_once_and_never_served(world):
+    manager = world.gateway()
+    adapter = world.publish()
+    for engine in world.engines:
+        engine.without_effect = {adapter}
+    world.change(challenger=adapter)
+    for _ in range(3):
+        await manager.reconcile()
+        assert manager.deployment("default").challenger is None
+    assert [(refusal.adapter, refusal.gateway) for refusal in world.told(AdapterRefused)] == [(adapter, "gw-1")]
+    assert "exactly as the base" in world.told(AdapterRefused)[0].reason
+    assert not manager.is_live(adapter)
+    assert sum(engine.count("load", adapter) for engine in world.engines) == 1
+    assert all(adapter not in engine.held for engine in world.engines)
+    assert manager.ready() == []
+
+
+async def test_an_adapter_of_nan_in_the_registry_never_reaches_an_engine_and_the_champion_serves_on(world):
+    manager = world.gateway()
+    champion, poisoned = world.publish(), world.publish(fill=float("nan"))
+    world.change(champion=champion)
+    await manager.reconcile()
+    world.change(champion=champion, challenger=poisoned)
+    await manager.reconcile()
+    assert manager.deployment("default").champion == champion
+    assert manager.deployment("default").challenger is None
+    assert manager.deployment("default").coverage == 0.0
+    assert manager.is_live(champion)
+    assert all(engine.count("load", poisoned) == 0 for engine in world.engines)
+    assert "NaN" in world.told(AdapterRefused)[0].reason
+
+    world.change(champion=poisoned)  # even as champion
+    await manager.reconcile()
+    assert manager.deployment("default").champion == champion
+
+
+async def test_an_engine_that_refuses_an_adapter_and_still_answers_has_it_refused(world):
+    manager = world.gateway()
+    adapter = world.publish()
+    world.engines[0].refuses = {adapter}
+    world.change(challenger=adapter)
+    await manager.reconcile()
+    assert [refusal.reason for refusal in world.told(AdapterRefused)] == [f"cannot load {adapter}"]
+    assert manager.deployment("default").challenger is None
+
+
+async def test_a_new_champion_replaces_the_old_in_one_step_and_the_old_is_unloaded_only_without_leases(world):
+    manager = world.gateway()
+    old, new = world.publish(), world.publish()
+    world.change(champion=old, challenger=new)
+    await manager.reconcile()
+    before = manager.deployment("default")
+    world.change(champion=new, challenger=new, state="PROMOTED", promotions=1)
+    with manager.lease(old), manager.lease(old):
+        await manager.reconcile()
+        after = manager.deployment("default")
+        assert (before.champion, before.challenger) == (old, new)  # what a request has in hand does not change under it
+        assert (after.champion, after.challenger, after.coverage) == (new, None, 0.0)
+        assert all(old in engine.held for engine in world.engines)
+        assert manager.engine_for(old, "c") in world.engines
+    with manager.lease(old):
+        await manager.reconcile()
+        assert all(old in engine.held for engine in world.engines)
+    await manager.reconcile()
+    assert all(set(engine.held) == {new} for engine in world.engines)
+
+
+async def test_while_a_new_champion_is_not_live_the_old_one_serves_and_stays_loaded(world):
+    manager = world.gateway()
+    old, new = world.publish(), world.publish()
+    world.change(champion=old)
+    await manager.reconcile()
+    for engine in world.engines:
+        engine.breaks_at_load = {new}
+    world.change(champion=new)
+    await manager.reconcile()
+    assert manager.deployment("default").champion == old
+    assert all(old in engine.held for engine in world.engines)
+    for engine in world.engines:
+        engine.breaks_at_load, engine.deaf = set(), False
+    await reconciled(manager, lambda: manager.deployment("default").champion == new)
+
+
+async def test_a_restarted_engine_gets_its_adapters_again_before_they_are_live(world):
+    manager = world.gateway()
+    adapter = world.publish()
+    world.change(champion=adapter)
+    await manager.reconcile()
+    for engine in world.engines:
+        engine.up = False
+    await reconciled(manager, lambda: manager.ready() == ["no engine answers"])
+    assert not manager.is_live(adapter)
+    assert not manager.is_live("base")
+    for engine in world.engines:
+        engine.restart()
+        engine.calls.clear()
+    seen: list[tuple[bool, bool]] = []
+    await reconciled(
+        manager,
+        lambda: (
+            seen.append((manager.is_live(adapter), all(engine.count("probe", adapter) for engine in world.engines)))
+            or manager.is_live(adapter)
+        ),
+    )
+    assert all(probed for live, probed in seen if live)
+    assert all(engine.calls.index(("load", adapter)) < engine.calls.index(("probe", adapter)) for engine in world.engines)
+    assert manager.ready() == []
+    assert len(world.told(AdapterLive)) == 1
+
+
+async def test_a_restart_between_two_looks_is_seen_by_what_the_engine_has_lost(world):
+    manager = world.gateway()
+    adapter = world.publish()
+    world.change(champion=adapter)
+    await manager.reconcile()
+    world.engines[0].restart()
+    await reconciled(manager, lambda: adapter in world.engines[0].held)
+    assert manager.is_live(adapter)
+
+
+async def test_adapters_of_others_on_the_engine_are_left_alone(world):
+    for engine in world.engines:
+        engine.held["policy-3"] = "/scratch/policy-3"
+    manager = world.gateway()
+    adapter = world.publish()
+    world.change(challenger=adapter)
+    await manager.reconcile()
+    world.change(state="ROLLED_BACK", challenger=adapter)
+    await manager.reconcile()
+    assert all(set(engine.held) == {"policy-3"} for engine in world.engines)
+
+
+async def test_a_restarted_gateway_serves_the_same_and_says_that_it_loaded_again(world):
+    first = world.gateway("gw-1")
+    champion, challenger = world.publish(), world.publish()
+    world.change(champion=champion, challenger=challenger)
+    await first.reconcile()
+    second = world.gateway("gw-2")
+    assert second.ready() == ["the control topic has not been read yet"]
+    assert second.deployment("default") == Deployment.initial("default")
+    await second.reconcile()
+    assert second.deployment("default") == first.deployment("default")
+    told = {(live.adapter, live.gateway): live.reload for live in world.told(AdapterLive)}
+    assert told == {
+        (champion, "gw-1"): False,
+        (challenger, "gw-1"): False,
+        (champion, "gw-2"): True,
+        (challenger, "gw-2"): True,
+    }
+
+
+async def test_control_events_that_were_being_read_as_the_log_failed_are_read_again(world):
+    class FailingOnce(SqliteLog):
+        reads = 0
+
+        def read(self, *args: Any, **kwargs: Any) -> Any:
+            FailingOnce.reads += 1
+            if FailingOnce.reads == 13:  # after all twelve partitions have been read once
+                raise LogUnavailable("disk")
+            return super().read(*args, **kwargs)
+
+    adapter = world.publish()
+    world.change(champion=adapter)
+    log = FailingOnce(world.settings.log_path)
+    manager = AdapterManager(world.engines, world.registry, log, world.settings, "gw-1")
+    with pytest.raises(LogUnavailable):
+        await manager.reconcile()
+    await manager.reconcile()
+    assert manager.deployment("default").champion == adapter
+    log.close()
+
+
+async def test_the_background_task_outlives_an_adapter_whose_folder_is_gone(world):
+    manager = world.gateway()
+    manager._registry = _Forgetful(world.settings.adapters_dir)
+    adapter = world.publish()
+    world.change(champion=adapter)
+    await manager.start()
+    try:
+        await manager.wait_ready(10)
+        async with asyncio.timeout(10):
+            while not world.told(AdapterLive):
+                await asyncio.sleep(0.01)
+    finally:
+        await manager.stop()
+    assert manager.deployment("default").champion == adapter
+
+
+class _Forgetful(Registry):
+    """A registry whose adapter is away at the first look at its manifest after it has been verified."""
+
+    looks = 0
+
+    def get(self, id: str) -> Any:
+        self.looks += 1
+        if self.looks == 3:  # after the verification for each of the two engines
+            raise LookupError(id)
+        return super().get(id)
+
+
+@pytest.mark.parametrize("held_already", [False, True])
+async def test_the_null_adapter_is_there_before_the_base_is_served_and_again_after_a_restart(held_already):
+    engine = EngineTwin()
+    if held_already:  # a gateway before us has loaded it
+        engine.held[NULL] = "/run/null"
+    replica = Replica(engine, 5, Path("/run/null"))
+    await replica.look()
+    assert replica.ready
+    assert engine.held == {NULL: "/run/null"}
+    assert engine.base_name == NULL
+    assert [name for call, name in engine.calls if call == "answers"] == [NULL]
+
+    engine.up = False
+    await replica.look()
+    assert not replica.ready
+    engine.restart()
+    engine.calls.clear()
+    await replica.look()
+    assert replica.ready
+    assert engine.calls.index(("load", NULL)) < engine.calls.index(("answers", NULL))
+
+
+async def test_without_a_null_adapter_the_base_has_its_own_name():
+    engine = EngineTwin()
+    replica = Replica(engine, 5)
+    await replica.look()
+    assert replica.ready
+    assert engine.base_name == "base"
+    assert not engine.held
