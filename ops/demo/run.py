@@ -25,8 +25,10 @@ from ops.open_log import open_log_of
 from ops.settings import Settings
 from ops.up import environment_of, readiness, running, stop_on_signals
 
-_DECIDED = ("PROMOTED", "ROLLED_BACK", "EXPIRED")
-_CYCLE_DEADLINE_S = 420.0
+_DECIDED = ("CHAMPION", "RETIRED", "ROLLED_BACK", "EXPIRED", "REFUSED")
+"""States of an adapter (`ops.lineage`) in which its rollout is over."""
+
+_CYCLE_DEADLINE_S, _ROLLOUT_DEADLINE_S = 420.0, 120.0
 _TRICKLE_S = 2.0
 """While the trainer learns, somebody asks something about once in so many seconds."""
 
@@ -107,13 +109,15 @@ class Demo:
                     raise CommandError(f"no training cycle ended within {_CYCLE_DEADLINE_S:.0f} s; see {self._settings.run_dir}")
                 await self._crowd.chat()
                 await asyncio.sleep(_TRICKLE_S)
-        adapter = self._facts.cycles()[-1].get("adapter")
-        return adapter if adapter and self._facts.states().get(adapter) != "REJECTED" else None
+        latest = self._facts.cycles()[-1]
+        return str(latest["adapter"]) if latest["outcome"] == "published" else None
 
     async def _roll_out(self, adapter: str) -> None:
+        """People vote in duels until the controller has decided, or the votes or the time for it are used up."""
         with self._stages.stage("rollout"):
             goal = min(self._plan.votes, self._crowd.tally.votes + self._plan.rollout_votes)
-            while self._crowd.tally.votes < goal and not self._decided(adapter):
+            deadline = time.monotonic() + _ROLLOUT_DEADLINE_S
+            while self._crowd.tally.votes < goal and time.monotonic() < deadline and not self._decided(adapter):
                 if self._challenger_live(adapter):
                     await self._crowd.vote(min(8, goal - self._crowd.tally.votes), concurrency=8)
                 else:
@@ -132,13 +136,7 @@ class Demo:
         return rollout is not None and rollout.challenger == adapter and adapter in self._facts.live
 
     def _decided(self, adapter: str) -> bool:
-        rollout = self._facts.rollout
-        return (
-            rollout is not None
-            and rollout.state in _DECIDED
-            and adapter in self._facts.states()
-            and (self._facts.states()[adapter] in ("CHAMPION", *_DECIDED, "REFUSED"))
-        )
+        return self._facts.states().get(adapter) in _DECIDED
 
 
 def run_demo(data_dir: Path, models_dir: Path, port: int, plan: Plan, report_path: Path) -> dict[str, Any]:

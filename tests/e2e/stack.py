@@ -86,9 +86,10 @@ class Stack:
 
     def streams(self, texts: list[str], **more: Any) -> list[tuple[Streamed, Future[None]]]:
         made = [Streamed(time.monotonic()) for _ in texts]
-        return [(one, self.pool.submit(self._stream, one, text, more)) for one, text in zip(made, texts, strict=True)]
+        return [(one, self.pool.submit(self.stream, one, text, more)) for one, text in zip(made, texts, strict=True)]
 
-    def _stream(self, into: Streamed, text: str, more: dict[str, Any]) -> None:
+    def stream(self, into: Streamed, text: str, more: dict[str, Any]) -> None:
+        """One streamed answer, written into ``into`` as it comes."""
         body = {"model": "default", "messages": [{"role": "user", "content": text}], "temperature": 0, "stream": True, **more}
         with self.http.stream("POST", "/v1/chat/completions", json=body) as response:
             assert response.status_code == 200, response.read()

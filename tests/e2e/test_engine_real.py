@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -19,7 +20,7 @@ from serving.engine import VllmEngine
 pytestmark = pytest.mark.timeout(240)
 
 QUESTIONS = [f"What is {a} plus {b}?" for a in range(2, 5) for b in (3, 6)]
-LONG = {"logit_bias": NO_END, "max_tokens": 400}
+LONG: dict[str, Any] = {"logit_bias": NO_END, "max_tokens": 400}
 RESTART_S = 120.0
 """What an engine may take to come back, on a machine that does other things beside."""
 
@@ -84,33 +85,37 @@ def test_a_published_adapter_becomes_challenger_and_then_champion_while_running_
         published = time.monotonic()
         until(lambda: stack.serves("challenger", adapter), 30, "the challenger is served")
         swapped = time.monotonic()
-        by_user = {f"u{n}": stack.adapter_of(stack.chat(QUESTIONS[0], user=f"u{n}", max_tokens=2)[1]) for n in range(12)}
+        by_user = {f"u{n}": stack.adapter_of(stack.chat(QUESTIONS[0], user=f"u{n}", max_tokens=2)[1]) for n in range(16)}
         assert set(by_user.values()) == {old, adapter}  # half of the users meet it
 
-        pump.wait_for_one_running_from_now()
+        unmoved = next(user for user, served in by_user.items() if served == old)
+        streams = stack.streams([QUESTIONS[0]] * 4, user=unmoved, **LONG)
+        until(lambda: all(stream.first.is_set() for stream, _ in streams), 30, "the streams run")
         stack.promote(adapter)
-        decided = time.monotonic()
         until(lambda: stack.serves("champion", adapter), 30, "the promoted one is served")
         flipped = time.monotonic()
-        _, new_id = stack.chat(QUESTIONS[0], user="u1", max_tokens=2)
-    assert stack.adapter_of(new_id) == adapter
-    assert all((s.finish_reason, s.error) == ("length", "") for s in pump.seen)
-    assert all(stack.completion(s.completion_id).completion_tokens == 400 for s in pump.seen)
-    over_the_swap = [s for s in pump.seen if s.started < published and s.ended > swapped]
-    over_the_flip = [s for s in pump.seen if s.started < decided and s.ended > flipped]
-    on_old = [s for s in pump.seen if stack.adapter_of(s.completion_id) == old]
-    assert all(s.text == whole for s in on_old)
-    assert {stack.adapter_of(s.completion_id) for s in over_the_swap} <= {old}
-    assert over_the_flip
-    assert {stack.adapter_of(s.completion_id) for s in over_the_flip if s.started < published} <= {old}
-    late = [s for s in pump.seen if s.started > flipped]
-    assert {stack.adapter_of(s.completion_id) for s in late} <= {adapter}
+        _, after = stack.chat(QUESTIONS[0], user=unmoved, max_tokens=2)
+        for _, done in streams:
+            done.result(60)
+    assert stack.adapter_of(after) == adapter
+    before_the_flip = [stream for stream, _ in streams]
+    assert any(stream.ended > flipped for stream in before_the_flip), "no stream was running across the promotion"
+    before_the_swap = [stream for stream in pump.seen if stream.started < published and stream.ended > swapped]
+    assert before_the_swap, "no stream was running across the swap"
+    for stream in (*before_the_flip, *before_the_swap):
+        assert stack.adapter_of(stream.completion_id) == old
+        assert stream.text == whole
+    for stream in (*pump.seen, *before_the_flip):
+        assert (stream.finish_reason, stream.error) == ("length", "")
+        assert stack.completion(stream.completion_id).completion_tokens == LONG["max_tokens"]
+    late = [stream for stream in pump.seen if stream.started > flipped]
+    assert {stack.adapter_of(stream.completion_id) for stream in late} <= {adapter}
 
 
 class _Pump:
     """Long streams one after another from a few clients, all of one question."""
 
-    def __init__(self, stack: Stack, clients: int = 4) -> None:
+    def __init__(self, stack: Stack, clients: int = 6) -> None:
         self._stack, self._clients = stack, clients
         self._stop = threading.Event()
         self.seen: list[Streamed] = []
@@ -129,11 +134,7 @@ class _Pump:
         while not self._stop.is_set():
             one = Streamed(time.monotonic())
             self.seen.append(one)
-            self._stack._stream(one, QUESTIONS[0], {"user": user, **LONG})
-
-    def wait_for_one_running_from_now(self) -> None:
-        now = time.monotonic()
-        until(lambda: any(s.started > now and s.first.is_set() for s in list(self.seen)), 30, "a fresh stream runs")
+            self._stack.stream(one, QUESTIONS[0], {"user": user, **LONG})
 
 
 def test_an_adapter_of_nan_in_the_registry_is_refused_and_the_champion_serves_on(stack: Stack):
