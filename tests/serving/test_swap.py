@@ -3,70 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from engine_twin import EngineTwin
-from safetensors.numpy import save_file
+from swap_world import PUBLISHED, World
 
-from feedback.events import AdapterLive, AdapterRefused, Event, RolloutChanged
-from feedback.ids import uuid7
-from feedback.log import LogUnavailable, TopicReader
+from feedback.events import AdapterLive, AdapterRefused
+from feedback.log import LogUnavailable
 from feedback.sqlite_log import SqliteLog
 from ops.deployment import Deployment
-from ops.registry import GateResult, Registry
-from ops.settings import load_settings
-from serving.null_adapter import NULL
-from serving.replica import Replica
+from ops.metrics import REGISTRY
+from ops.registry import Registry
 from serving.swap import AdapterManager
-
-PUBLISHED = 1e6
-MODULE = "base_model.model.model.layers.0.self_attn.q_proj"
-CONFIG = {"peft_type": "LORA", "task_type": "CAUSAL_LM", "bias": "none", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
-
-
-class World:
-    """A registry, a log and two engines; gateways come and go."""
-
-    def __init__(self, folder: Path) -> None:
-        self.settings = load_settings(data_dir=folder, model="none", engine={"probe_timeout_s": 5})
-        self.registry = Registry(self.settings.adapters_dir)
-        self.log = SqliteLog(self.settings.log_path)
-        self.engines = [EngineTwin(), EngineTwin()]
-        self.now = PUBLISHED + 2.5
-        self._staged = 0
-
-    def gateway(self, name: str = "gw-1") -> AdapterManager:
-        return AdapterManager(self.engines, self.registry, self.log, self.settings, name, clock=lambda: self.now)
-
-    def publish(self, fill: float | None = None, parent: str = "base") -> str:
-        """A new adapter of the registry; ``fill`` overrides its weights."""
-        self._staged += 1
-        staging = self.settings.data_dir / f"staging-{self._staged}"
-        staging.mkdir()
-        (staging / "adapter_config.json").write_text(json.dumps(CONFIG))
-        draw = np.random.default_rng(self._staged)
-        a, b = (draw.normal(size=shape).astype(np.float32) for shape in ((8, 4), (4, 8)))
-        if fill is not None:
-            b[0, 0] = fill
-        save_file({f"{MODULE}.lora_A.weight": a, f"{MODULE}.lora_B.weight": b}, staging / "adapter_model.safetensors")
-        gate = GateResult(name="win_rate", passed=True, value=0.6, threshold=0.5)
-        return self.registry.publish(
-            staging, project="default", parent=parent, base_model="sha256:0", training={}, gates=[gate], now=PUBLISHED
-        ).id
-
-    def change(self, **change: Any) -> None:
-        """A change of the deployment, as the controller writes it."""
-        data = RolloutChanged(**({"rollout_id": "ro-1", "state": "RAMP", "coverage": 0.5, "salt": "salt"} | change))
-        self.log.append([Event(id=uuid7(), time=self.now, project="default", key="default", data=data)])
-
-    def told(self, kind: type[AdapterLive] | type[AdapterRefused]) -> list[Any]:
-        events = [record.event for record in TopicReader(self.log, "control").drain()]
-        return [event.data for event in events if isinstance(event.data, kind)]
 
 
 @pytest.fixture
@@ -124,8 +74,11 @@ async def test_an_engine_that_becomes_ready_without_the_adapters_takes_them_off_
     assert manager.ready() == []
 
 
-async def test_going_live_is_told_once_with_the_seconds_since_publication(world):
-    manager = world.gateway()
+async def test_going_live_is_told_and_counted_once_with_the_seconds_since_publication(world):
+    def counted() -> float:
+        return REGISTRY.get_sample_value("plaudit_swaps_total", {"outcome": "live"}) or 0.0
+
+    manager, before = world.gateway(), counted()
     adapter = world.publish()
     world.change(challenger=adapter)
     await manager.reconcile()
@@ -136,6 +89,7 @@ async def test_going_live_is_told_once_with_the_seconds_since_publication(world)
     assert world.told(AdapterLive) == [
         AdapterLive(adapter=adapter, gateway="gw-1", published=PUBLISHED, seconds=2.5, reload=False)
     ]
+    assert counted() == before + 1
     assert [engine.count("load", adapter) for engine in world.engines] == [1, 1]
 
 
@@ -337,34 +291,3 @@ class _Forgetful(Registry):
         if self.looks == 3:  # after the verification for each of the two engines
             raise LookupError(id)
         return super().get(id)
-
-
-@pytest.mark.parametrize("held_already", [False, True])
-async def test_the_null_adapter_is_there_before_the_base_is_served_and_again_after_a_restart(held_already):
-    engine = EngineTwin()
-    if held_already:  # a gateway before us has loaded it
-        engine.held[NULL] = "/run/null"
-    replica = Replica(engine, 5, Path("/run/null"))
-    await replica.look()
-    assert replica.ready
-    assert engine.held == {NULL: "/run/null"}
-    assert engine.base_name == NULL
-    assert [name for call, name in engine.calls if call == "answers"] == [NULL]
-
-    engine.up = False
-    await replica.look()
-    assert not replica.ready
-    engine.restart()
-    engine.calls.clear()
-    await replica.look()
-    assert replica.ready
-    assert engine.calls.index(("load", NULL)) < engine.calls.index(("answers", NULL))
-
-
-async def test_without_a_null_adapter_the_base_has_its_own_name():
-    engine = EngineTwin()
-    replica = Replica(engine, 5)
-    await replica.look()
-    assert replica.ready
-    assert engine.base_name == "base"
-    assert not engine.held

@@ -1,0 +1,42 @@
+"""One engine as the gateway sees it: what the base is served by, before and after a restart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from engine_twin import EngineTwin
+
+from serving.null_adapter import NULL
+from serving.replica import Replica
+
+
+@pytest.mark.parametrize("held_already", [False, True])
+async def test_the_null_adapter_is_there_before_the_base_is_served_and_again_after_a_restart(held_already):
+    engine = EngineTwin()
+    if held_already:  # a gateway before us has loaded it
+        engine.held[NULL] = "/run/null"
+    replica = Replica(engine, 5, Path("/run/null"))
+    await replica.look()
+    assert replica.ready
+    assert engine.held == {NULL: "/run/null"}
+    assert engine.base_name == NULL
+    assert [name for call, name in engine.calls if call == "answers"] == [NULL]
+
+    engine.up = False
+    await replica.look()
+    assert not replica.ready
+    engine.restart()
+    engine.calls.clear()
+    await replica.look()
+    assert replica.ready
+    assert engine.calls.index(("load", NULL)) < engine.calls.index(("answers", NULL))
+
+
+async def test_without_a_null_adapter_the_base_has_its_own_name():
+    engine = EngineTwin()
+    replica = Replica(engine, 5)
+    await replica.look()
+    assert replica.ready
+    assert engine.base_name == "base"
+    assert not engine.held
