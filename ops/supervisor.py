@@ -18,6 +18,7 @@ import structlog
 _LOG = structlog.get_logger()
 _PR_SET_PDEATHSIG = 1
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 30.0
+_USER_ERROR = 2
 _STABLE_S = 60.0
 """A child that lived so long starts again at the first backoff."""
 
@@ -37,6 +38,8 @@ class _Child:
     restart_at: float = 0.0
     backoff: float = _FIRST_BACKOFF_S
     restarts: int = field(default=0)
+    status: int | None = None
+    """Exit status of its last end."""
 
 
 class Supervisor:
@@ -72,6 +75,10 @@ class Supervisor:
     def restarts(self) -> dict[str, int]:
         """How often each child has been started again."""
         return {child.spec.name: child.restarts for child in self._children}
+
+    def refused(self) -> list[ChildSpec]:
+        """Children whose last end was for something only the user can mend (exit status 2, see ``ops.errors``)."""
+        return [child.spec for child in self._children if child.status == _USER_ERROR]
 
     def pids(self) -> dict[str, int]:
         """Process ids of the running children, by name."""
@@ -113,6 +120,7 @@ class Supervisor:
             child.backoff = _FIRST_BACKOFF_S
         _LOG.warning("child.died", child=child.spec.name, status=child.process.returncode, restart_in_s=child.backoff)
         _signal_group(child.process.pid, signal.SIGKILL)  # what it may have left behind
+        child.status = child.process.returncode
         child.process, child.restart_at = None, now + child.backoff
         child.backoff = min(child.backoff * 2, _LONGEST_BACKOFF_S)
 

