@@ -57,8 +57,9 @@ class Gateway:
         return [fact.judgement.value if isinstance(fact, FeedbackSet) else "retracted" for fact in self.feedback]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(require: Callable[[str, str], None]) -> Iterator[Browser]:
+    """One a file: while Playwright's synchronous API is open, no test elsewhere can run an event loop."""
     executable = next((found for name in EXECUTABLES if (found := shutil.which(name))), None)
     if executable is None:
         require("browser", "there is no Chromium on this machine (Debian: apt-get install chromium)")
