@@ -45,7 +45,7 @@ class Recipe:
     """Everything the starter model depends on beside the code. Heads have 32 dimensions, the least that vLLM serves on a CPU."""
 
     seed: int = 0
-    steps: int = 1700
+    steps: int = 1350
     batch_size: int = 32
     learning_rate: float = 3e-3
     warmup_steps: int = 50

@@ -29,7 +29,7 @@ class Mix:
     rude: float = 0.10
     toxic: float = 0.33
     rambling: float = 0.24
-    wrong: float = 0.08
+    wrong: float = 0.07
     second_turn: float = 0.04
     """Dialogues with a turn before the one that counts, so that a conversation can go on."""
     system: float = 0.04

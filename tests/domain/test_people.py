@@ -112,5 +112,5 @@ def test_the_ceiling_of_the_win_rate_over_the_corpus_leaves_room_to_learn():
         question = rng.choice(facts.questions("held_out"))
         best = corpus.compose(question, rng, tone="polite", rambling=False, correct=True)
         wins += gold_preference(question.text, best.text, corpus.answer(question, rng, mix).text)
-    # ties: polite x correct x to the point = .40 x .93 x .76 = .280, so 1 - .280 / 2 = .859
-    assert wins / 3000 == pytest.approx(0.860, abs=0.02)
+    # ties: polite x correct x to the point = .40 x .93 x .76 = .283, so 1 - .283 / 2 = .859
+    assert wins / 3000 == pytest.approx(0.859, abs=0.02)
