@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-MODEL ?= smollm2
 ARGS ?=
 # Where PyTorch's own CPU wheels are, for a smaller download: https://download.pytorch.org/whl/cpu
 PLAUDIT_TORCH_INDEX ?=
@@ -27,7 +26,7 @@ $(VENV)/installed: ops/install/requirements.lock pyproject.toml
 	@touch $@
 
 run: install ## Chat at http://127.0.0.1:8000; MODEL=<Hugging Face id or path> or MODEL=starter serves another model.
-	@$(BIN)/plaudit up --model '$(MODEL)' $(ARGS)
+	@$(BIN)/plaudit up $(if $(filter command,$(word 1,$(origin MODEL))),--model '$(MODEL)') $(ARGS)
 
 demo: install ## The whole loop by itself, with simulated people, in some minutes. ARGS="--seed 1 --report FILE"
 	@$(BIN)/plaudit demo $(ARGS)

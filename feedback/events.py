@@ -135,7 +135,7 @@ class FeedbackRetracted(Frozen):
 
 
 class RolloutChanged(Frozen):
-    """A project's whole deployment after one change: the control topic keeps the latest per project."""
+    """A project's whole deployment after one change; the latest on the control topic holds."""
 
     type: Literal["rollout.changed"] = "rollout.changed"
     rollout_id: str
@@ -160,8 +160,8 @@ class AdapterLive(Frozen):
     adapter: str
     gateway: str
     published: float = Field(description="Unix time of the adapter's publication, from its manifest.")
-    seconds: float = Field(description="From publication to the first token of the probe.")
-    reload: bool = Field(default=False, description="True when it was registered again after an engine restart.")
+    seconds: float = Field(description="From publication to the end of its probe.")
+    reload: bool = Field(default=False, description="True when a gateway had announced it before.")
 
 
 class AdapterRefused(Frozen):

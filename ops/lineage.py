@@ -22,7 +22,7 @@ def states_from(events: Iterable[Event], manifests: Sequence[AdapterManifest]) -
             for adapter, state in states.items():
                 if state == "CHAMPION" and adapter != change.champion:
                     states[adapter] = "RETIRED"
-            if change.challenger is not None:
+            if change.challenger is not None and states.get(change.challenger) != "REJECTED":
                 states[change.challenger] = change.state
             states[change.champion] = "CHAMPION"
     return states

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
@@ -34,6 +34,12 @@ VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _vllm_rank(rank: int) -> int:
+    if rank not in VLLM_RANKS:
+        raise ValueError(f"vLLM takes one of {', '.join(map(str, VLLM_RANKS))}")
+    return rank
 
 
 class SamplingSettings(_Group):
@@ -57,11 +63,10 @@ class EngineSettings(_Group):
     probe_timeout_s: float = Field(default=20, gt=0, description="A probe without an answer by then: the engine is deaf.")
     extra_args: tuple[str, ...] = Field(default=(), description="More flags for vLLM, as on its command line.")
 
-    @model_validator(mode="after")
-    def _rank_is_one_of_vllms(self) -> EngineSettings:
-        if self.max_lora_rank not in VLLM_RANKS:
-            raise ValueError(f"max_lora_rank={self.max_lora_rank}: vLLM takes one of {VLLM_RANKS}")
-        return self
+    @field_validator("max_lora_rank")
+    @classmethod
+    def _rank_is_one_of_vllms(cls, rank: int) -> int:
+        return _vllm_rank(rank)
 
 
 class LimitSettings(_Group):
@@ -136,11 +141,10 @@ class TrainSettings(_Group):
     ppo: PpoSettings = PpoSettings()
     gates: GateSettings = GateSettings()
 
-    @model_validator(mode="after")
-    def _rank_is_one_of_vllms(self) -> TrainSettings:
-        if self.lora_rank not in VLLM_RANKS:
-            raise ValueError(f"lora_rank={self.lora_rank}: vLLM takes one of {VLLM_RANKS}")
-        return self
+    @field_validator("lora_rank")
+    @classmethod
+    def _rank_is_one_of_vllms(cls, rank: int) -> int:
+        return _vllm_rank(rank)
 
 
 class RolloutStep(_Group):
@@ -176,6 +180,19 @@ class RolloutSettings(_Group):
             RolloutStep(state="RAMP", coverage=1.00, min_users=50, min_seconds=3600),
         ),
     )
+
+
+class _Toml(TomlConfigSettingsSource):
+    """``plaudit.toml``, in which a name that is no setting is a mistake."""
+
+    def __call__(self) -> dict[str, Any]:
+        values = super().__call__()
+        for name in values:
+            if name not in self.settings_cls.model_fields:
+                raise SettingsError(
+                    f"{name}: plaudit.toml names it, but there is no such setting; they are all in ops/settings.py"
+                )
+        return values
 
 
 class _Preset(PydanticBaseSettingsSource):
@@ -225,7 +242,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls), _Preset(settings_cls)
+        return init_settings, env_settings, dotenv_settings, _Toml(settings_cls), _Preset(settings_cls)
 
     @property
     def run_dir(self) -> Path:
@@ -272,6 +289,8 @@ def load_settings(**flags: Any) -> Settings:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(e) for e in error.errors())) from error
+    except SettingsError:
+        raise
     except ValueError as error:
         raise SettingsError(f"settings: {error}") from error
 

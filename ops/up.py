@@ -63,7 +63,7 @@ def running(settings: Settings, say: Callable[[str], None]) -> Iterator[Supervis
         raise CommandError(f"--data-dir={settings.data_dir}: a Plaudit is running on it already; stop it first") from error
     supervisor: Supervisor | None = None
     try:
-        _check_port(settings)
+        _check_ports(settings)
         environment = environment_of(settings)
         _prepare_model(environment)
         _check_adapters(settings)
@@ -129,13 +129,21 @@ def _last_line(path: Path) -> str:
     return lines[-1] if lines else f"nothing in {path}"
 
 
-def _check_port(settings: Settings) -> None:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((settings.host, settings.port))
-        except OSError as error:
-            raise CommandError(f"--port={settings.port}: cannot listen on {settings.host} ({error}); choose another") from error
+def _check_ports(settings: Settings) -> None:
+    """Raise `CommandError` for a port that somebody else has."""
+    wanted = {
+        "port": (settings.host, settings.port),
+        "metrics_port_trainer": ("127.0.0.1", settings.metrics_port_trainer),
+        "metrics_port_controller": ("127.0.0.1", settings.metrics_port_controller),
+    }
+    for name, address in wanted.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(address)
+            except OSError as error:
+                fix = f"set PLAUDIT_{name.upper()} to another"
+                raise CommandError(f"{name}={address[1]}: cannot listen on {address[0]} ({error.strerror}); {fix}") from error
 
 
 def _prepare_model(environment: dict[str, str]) -> None:

@@ -146,7 +146,8 @@ class VllmEngine:
     async def answers(self, model: str, timeout_s: float) -> bool:
         body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, "temperature": 0}
         try:
-            answer = await asyncio.wait_for(self.complete(body), timeout_s)
+            async with asyncio.timeout(timeout_s):  # not wait_for, which may swallow a cancellation (Python 3.11)
+                answer = await self.complete(body)
         except (EngineError, TimeoutError):
             return False
         return bool(answer.get("choices"))

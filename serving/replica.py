@@ -48,7 +48,8 @@ class Replica:
     async def look(self) -> bool:
         """Bring ``ready`` and ``adapters`` up to date. True when adapters we had registered are gone: it was restarted."""
         try:
-            held = await asyncio.wait_for(self.engine.loaded(), self._probe_timeout_s)
+            async with asyncio.timeout(self._probe_timeout_s):  # not wait_for, which may swallow a cancellation (Python 3.11)
+                held = await self.engine.loaded()
             await self._stand_in_for_base(held)
         except (EngineError, TimeoutError):
             self._lost()

@@ -256,7 +256,7 @@ class AdapterManager:
 def null_adapter_of(settings: Settings) -> Path | None:
     """The folder of the adapter that stands for the base, written now; None where the engine needs none or runs elsewhere."""
     try:
-        if installed_device() != "cpu":
+        if settings.engine_urls or installed_device() != "cpu":
             return None
         return write_null_adapter(Path(prepared(settings).path), settings.run_dir.absolute() / NULL)
     except (EngineNotInstalled, ModelNotPrepared, NoLinearLayer) as error:

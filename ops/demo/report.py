@@ -10,6 +10,7 @@ from typing import Any
 from ops.crowd import Tally
 from ops.demo.facts import Facts
 from ops.demo.plan import Plan
+from ops.evidence.counts import challenger_of
 from ops.settings import Settings
 
 
@@ -49,7 +50,8 @@ def write_report(
         ],
         "reward_model": [cycle["reward_model"] for cycle in facts.cycles() if cycle.get("reward_model")],
         "rollouts": [
-            change.model_dump(include={"rollout_id", "state", "challenger", "reason", "evidence"})
+            {"adapter": challenger_of(change.rollout_id)}
+            | change.model_dump(include={"rollout_id", "state", "reason", "evidence"})
             for change in facts.rollout_changes()
             if change.state in ("PROMOTED", "ROLLED_BACK", "EXPIRED", "HELD")
         ],

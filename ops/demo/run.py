@@ -25,7 +25,7 @@ from ops.open_log import open_log_of
 from ops.settings import Settings
 from ops.up import environment_of, readiness, running, stop_on_signals
 
-_DECIDED = ("CHAMPION", "RETIRED", "ROLLED_BACK", "EXPIRED", "REFUSED")
+_DECIDED = ("CHAMPION", "RETIRED", "ROLLED_BACK", "EXPIRED", "REFUSED", "REJECTED")
 """States of an adapter (`ops.lineage`) in which its rollout is over."""
 
 _CYCLE_DEADLINE_S, _ROLLOUT_DEADLINE_S = 420.0, 120.0
@@ -73,6 +73,7 @@ class Demo:
                         await self._roll_out(adapter)
             finally:
                 watcher.cancel()
+                await asyncio.gather(watcher, return_exceptions=True)
                 self._facts.refresh()
                 live.refresh()
 
@@ -92,7 +93,7 @@ class Demo:
         return self._votes_missing() + self._plan.rollout_votes // 2 <= votes_left and time_left >= self._plan.cycle_seconds
 
     def _votes_missing(self) -> int:
-        learned = sum(int(cycle["new_votes"]) for cycle in self._facts.cycles())
+        learned = sum(int(cycle["new_votes"]) for cycle in self._facts.cycles() if cycle["outcome"] != "diverged")
         return max(0, self._plan.votes_per_cycle - (self._crowd.tally.votes - learned))
 
     async def _gather(self) -> None:
@@ -130,6 +131,7 @@ class Demo:
         deadline = time.monotonic() + 5
         while not self._decided(adapter) and time.monotonic() < deadline:
             await asyncio.sleep(0.2)
+            self._facts.refresh()
 
     def _challenger_live(self, adapter: str) -> bool:
         rollout = self._facts.rollout

@@ -20,10 +20,10 @@ def test_votes_become_a_better_champion_without_a_failed_request(starter, model_
     assert report["feedback_acknowledged"] == report["feedback_in_log"] == report["joined"] == report["votes"] > 0
     promoted = [r for r in report["rollouts"] if r["state"] == "PROMOTED"]
     assert promoted, report["rollouts"]
-    assert report["champion_final"] == promoted[-1]["challenger"]
+    assert report["champion_final"] == promoted[-1]["adapter"]
     assert report["win_rate"]["low"] > 0.5
     assert report["toxicity"]["final"] < report["toxicity"]["initial"]
-    assert {swap["adapter"] for swap in report["swaps"]} >= {promoted[-1]["challenger"]}
+    assert {swap["adapter"] for swap in report["swaps"]} >= {promoted[-1]["adapter"]}
     assert next(a for a in report["adapters"] if a["id"] == report["champion_final"])["requests_served"] > 0
     assert json.loads((tmp_path / "report.json").read_text()) == report
     assert capsys.readouterr().out.splitlines()[-1].startswith("champion v0 → v")

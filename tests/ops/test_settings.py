@@ -38,6 +38,12 @@ def test_a_wrong_value_names_the_field_the_value_and_the_fix(monkeypatch):
     assert "Set PLAUDIT_TRAIN__PPO__CLIP_RANGE" in message
 
 
+def test_a_misspelt_setting_in_the_file_is_refused(tmp_path):
+    (tmp_path / "plaudit.toml").write_text("prot = 8001\n")
+    with pytest.raises(SettingsError, match="prot"):
+        load_settings()
+
+
 def test_a_misspelt_nested_setting_is_refused(tmp_path):
     (tmp_path / "plaudit.toml").write_text("[train]\nmin_new_vote = 3\n")
     with pytest.raises(SettingsError, match=r"train\.min_new_vote"):
@@ -45,7 +51,7 @@ def test_a_misspelt_nested_setting_is_refused(tmp_path):
 
 
 def test_a_rank_vllm_does_not_take_is_refused():
-    with pytest.raises(SettingsError, match="lora_rank=12: vLLM takes one of"):
+    with pytest.raises(SettingsError, match=r"train\.lora_rank=12: .*vLLM takes one of .*PLAUDIT_TRAIN__LORA_RANK"):
         load_settings(train={"lora_rank": 12})
 
 

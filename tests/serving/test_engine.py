@@ -236,3 +236,19 @@ async def test_where_the_base_has_another_name_requests_for_it_bear_that_name(up
     assert [c async for c in engine.stream(QUESTION)] == []
     assert [body["model"] for _, body in upstream.asked] == ["base", "stand-in", "a1", "stand-in"]
     assert QUESTION["model"] == "base"
+
+
+async def test_a_probe_told_to_stop_as_its_answer_comes_stops():
+    answer = asyncio.get_running_loop().create_future()
+
+    class Answering(VllmEngine):
+        async def complete(self, body):
+            return await answer
+
+    probing = asyncio.create_task(Answering("http://nowhere").answers("base", 5))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    answer.set_result({"choices": [{}]})
+    probing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await probing
