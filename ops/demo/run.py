@@ -170,7 +170,7 @@ def run_demo(data_dir: Path, models_dir: Path, port: int, plan: Plan, report_pat
         report = write_report(
             report_path, settings, plan, crowd.tally, facts, figures, stages.seconds, time.monotonic() - started
         )
-    print(closing_line(report))
+    print(f"\n{closing_line(report)}")
     return report
 
 
