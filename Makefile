@@ -7,15 +7,16 @@ ARGS ?=
 PLAUDIT_TORCH_INDEX ?=
 # cpu: vLLM's CPU build from the lock; gpu: PyPI's vllm instead, with its CUDA packages.
 PLAUDIT_ENGINE_BUILD ?= cpu
+STAMP := $(VENV)/installed-$(PLAUDIT_ENGINE_BUILD)$(if $(PLAUDIT_TORCH_INDEX),-from-index)
 
 .PHONY: help install run demo test check format lock clean
 
 help: ## This list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-install: $(VENV)/installed ## Make .venv with everything.
+install: $(STAMP) ## Make .venv with everything.
 
-$(VENV)/installed: ops/install/requirements.lock pyproject.toml
+$(STAMP): ops/install/requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Plaudit needs Python 3.11 or newer; $(PYTHON) is older. Say which one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	$(PYTHON) -m venv $(VENV)

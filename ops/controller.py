@@ -240,7 +240,7 @@ def run(settings: Settings, *, once: bool = False, json: bool = False, stop: thr
             if json:
                 print(jsonlib.dumps([event.model_dump(mode="json") for event in events]))
             return
-        metrics.serve_metrics(settings.metrics_port_controller)
+        metrics.serve_metrics(settings.metrics_port_controller, settings.metrics_host)
         while not stopped.is_set():
             try:
                 controller.tick()

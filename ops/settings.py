@@ -224,6 +224,7 @@ class Settings(BaseSettings):
     secret: SecretStr | None = Field(
         default=None, description="Seals receipts and hashes users; None: made once, kept in the data folder."
     )
+    metrics_host: str = Field(default="127.0.0.1", description="Where trainer and controller answer /metrics.")
     metrics_port_trainer: int = Field(default=9101, ge=0, le=65535)
     metrics_port_controller: int = Field(default=9102, ge=0, le=65535)
     seed: int = Field(default=0, ge=0)

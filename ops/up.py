@@ -133,8 +133,8 @@ def _check_ports(settings: Settings) -> None:
     """Raise `CommandError` for a port that somebody else has."""
     wanted = {
         "port": (settings.host, settings.port),
-        "metrics_port_trainer": ("127.0.0.1", settings.metrics_port_trainer),
-        "metrics_port_controller": ("127.0.0.1", settings.metrics_port_controller),
+        "metrics_port_trainer": (settings.metrics_host, settings.metrics_port_trainer),
+        "metrics_port_controller": (settings.metrics_host, settings.metrics_port_controller),
     }
     for name, address in wanted.items():
         with socket.socket() as probe:

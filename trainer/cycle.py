@@ -216,7 +216,7 @@ def run(settings: Settings, once: bool = False, json: bool = False) -> None:
         if once:
             _print(run_cycle(settings), json)
         else:
-            metrics.serve_metrics(settings.metrics_port_trainer)
+            metrics.serve_metrics(settings.metrics_port_trainer, settings.metrics_host)
             _poll(settings, json)
     except (CheckpointError, ModelError) as error:
         raise CommandError(str(error)) from error

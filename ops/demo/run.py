@@ -71,6 +71,8 @@ class Demo:
                     adapter = await self._await_cycle()
                     if adapter is not None:
                         await self._roll_out(adapter)
+                        if not self._decided(adapter):
+                            break  # it stays the challenger, and another would have to wait for it
             finally:
                 watcher.cancel()
                 await asyncio.gather(watcher, return_exceptions=True)
