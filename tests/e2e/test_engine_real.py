@@ -81,8 +81,8 @@ def test_a_published_adapter_becomes_challenger_and_then_champion_while_running_
     old = stack.champion()
     whole, _ = stack.chat(QUESTIONS[0], user="u0", **LONG)
     with _Pump(stack) as pump:
+        published = time.monotonic()  # before: on a slow disk it may be live by the time that publishing returns
         adapter = stack.publish(seed=7)
-        published = time.monotonic()
         until(lambda: stack.serves("challenger", adapter), 30, "the challenger is served")
         swapped = time.monotonic()
         by_user = {f"u{n}": stack.adapter_of(stack.chat(QUESTIONS[0], user=f"u{n}", max_tokens=2)[1]) for n in range(16)}
