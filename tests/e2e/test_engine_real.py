@@ -85,6 +85,11 @@ def test_a_published_adapter_becomes_challenger_and_then_champion_while_running_
         adapter = stack.publish(seed=7)
         until(lambda: stack.serves("challenger", adapter), 30, "the challenger is served")
         swapped = time.monotonic()
+        until(
+            lambda: adapter in {stack.adapter_of(stack.chat(QUESTIONS[0], user=f"v{n}", max_tokens=2)[1]) for n in range(8)},
+            30,
+            "users are exposed to it",
+        )
         by_user = {f"u{n}": stack.adapter_of(stack.chat(QUESTIONS[0], user=f"u{n}", max_tokens=2)[1]) for n in range(16)}
         assert set(by_user.values()) == {old, adapter}  # half of the users meet it
 
