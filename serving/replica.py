@@ -65,9 +65,12 @@ class Replica:
         return restarted
 
     async def register(self, adapter: str, path: str) -> None:
-        """Load ``adapter`` and probe that it answers, and not as the base does. Raises `EngineError`; then it is not held."""
-        await self._forget(adapter)
-        await self.engine.load_adapter(adapter, path)
+        """Load ``adapter`` and probe that it answers, and not as the base does. Raises `EngineError`; then it is not held.
+
+        One that the engine holds already, from a gateway before us or beside us, is only probed: ids name their content.
+        """
+        if adapter not in await self.engine.loaded():
+            await self.engine.load_adapter(adapter, path)
         try:
             for messages in _PROBES:
                 if await self._differs(adapter, messages):

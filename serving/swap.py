@@ -67,7 +67,6 @@ class AdapterManager:
         self._refused: dict[str, str] = {}
         self._looked = -LOOK_S
         self._task: asyncio.Task[None] | None = None
-        self._changed = asyncio.Condition()
 
     # what requests ask; none of these waits
 
@@ -105,11 +104,6 @@ class AdapterManager:
         missing = {d.champion for d in self._wanted.values()} - {BASE} - set(self._refused)
         return [f"champion {adapter} is not loaded yet" for adapter in sorted(missing) if not self.is_live(adapter)]
 
-    async def wait_ready(self, timeout: float) -> None:
-        """Until `ready` gives no reason. Raises TimeoutError after ``timeout`` seconds."""
-        async with asyncio.timeout(timeout), self._changed:
-            await self._changed.wait_for(lambda: not self.ready())
-
     # the background task
 
     async def start(self) -> None:
@@ -127,8 +121,6 @@ class AdapterManager:
                 await self.reconcile()
             except (LogError, EngineError, Refusal, LookupError, OSError) as error:
                 _log.warning("reconcile_failed", error=str(error))
-            async with self._changed:
-                self._changed.notify_all()
             await asyncio.sleep(POLL_S)
 
     async def reconcile(self) -> None:

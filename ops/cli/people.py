@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 import time
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -31,10 +33,11 @@ def demo(
     from ops.demo.plan import Plan
     from ops.demo.run import run_demo
 
-    root = settings_from(data_dir).data_dir
-    folder = root / f"demo-{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}"
+    settings = settings_from(data_dir)
+    folder = settings.data_dir / f"demo-{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}"
     plan = Plan(seed=seed, mode=people, votes=votes)
-    figures = run_demo(folder, (root / "models").absolute(), port, plan, report or folder / "report.json")
+    with redirect_stdout(sys.stderr) if json else nullcontext():
+        figures = run_demo(folder, settings.models_dir.absolute(), port, plan, report or folder / "report.json")
     if json:
         print_json(figures)
 

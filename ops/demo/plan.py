@@ -21,7 +21,7 @@ class Plan:
     rollout_votes: int = 200
     """At most so many votes on one challenger before the demo goes on without a decision."""
     seconds: float = 660.0
-    """No new training cycle starts that could not end by then."""
+    """The people talk and vote no longer than so; no new training cycle starts that could not end by then."""
     cycle_seconds: float = 200.0
     evaluation_prompts: int = 1000
 

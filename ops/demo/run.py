@@ -28,7 +28,7 @@ from ops.up import environment_of, readiness, running, stop_on_signals
 _DECIDED = ("CHAMPION", "RETIRED", "ROLLED_BACK", "EXPIRED", "REFUSED", "REJECTED")
 """States of an adapter (`ops.lineage`) in which its rollout is over."""
 
-_CYCLE_DEADLINE_S, _ROLLOUT_DEADLINE_S = 420.0, 120.0
+_ROLLOUT_DEADLINE_S = 120.0
 _TRICKLE_S = 2.0
 """While the trainer learns, somebody asks something about once in so many seconds."""
 
@@ -91,8 +91,11 @@ class Demo:
 
     def _another_cycle_fits(self) -> bool:
         votes_left = self._plan.votes - self._crowd.tally.votes
-        time_left = self._plan.seconds - self._stages.elapsed
-        return self._votes_missing() + self._plan.rollout_votes // 2 <= votes_left and time_left >= self._plan.cycle_seconds
+        votes_fit = self._votes_missing() + self._plan.rollout_votes // 2 <= votes_left
+        return votes_fit and self._seconds_left() >= self._plan.cycle_seconds
+
+    def _seconds_left(self) -> float:
+        return max(0.0, self._plan.seconds - self._stages.elapsed)
 
     def _votes_missing(self) -> int:
         learned = sum(int(cycle["new_votes"]) for cycle in self._facts.cycles() if cycle["outcome"] != "diverged")
@@ -106,10 +109,12 @@ class Demo:
         """The adapter the next cycle publishes with every gate passed; None when it publishes none."""
         cycles = len(self._facts.cycles())
         with self._stages.stage("training"):
-            deadline = time.monotonic() + _CYCLE_DEADLINE_S
+            deadline = time.monotonic() + self._seconds_left()
             while len(self._facts.cycles()) == cycles:
                 if time.monotonic() > deadline:
-                    raise CommandError(f"no training cycle ended within {_CYCLE_DEADLINE_S:.0f} s; see {self._settings.run_dir}")
+                    if cycles:
+                        return None  # what the cycles before it reached is there to be told
+                    raise CommandError(f"no training cycle ended within {self._plan.seconds:.0f} s; see {self._settings.run_dir}")
                 await self._crowd.chat()
                 await asyncio.sleep(_TRICKLE_S)
         latest = self._facts.cycles()[-1]
@@ -119,7 +124,7 @@ class Demo:
         """People vote in duels until the controller has decided, or the votes or the time for it are used up."""
         with self._stages.stage("rollout"):
             goal = min(self._plan.votes, self._crowd.tally.votes + self._plan.rollout_votes)
-            deadline = time.monotonic() + _ROLLOUT_DEADLINE_S
+            deadline = time.monotonic() + min(_ROLLOUT_DEADLINE_S, self._seconds_left())
             while self._crowd.tally.votes < goal and time.monotonic() < deadline and not self._decided(adapter):
                 if self._challenger_live(adapter):
                     await self._crowd.vote(min(8, goal - self._crowd.tally.votes), concurrency=8)

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
-from stack import Stack
+from stack import VOTES, Stack
 
 from ops.models import ModelRef
 from ops.settings import load_settings
+from ops.supervisor import Supervisor
 from ops.up import running
 
 
 @pytest.fixture(scope="session")
 def stack(starter: ModelRef, model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """Its trainer stays idle; a challenger meets half of the users at once and is never decided upon.
+    """Its trainer waits for VOTES votes; a challenger meets half of the users at once and is never decided upon.
 
-    At its end no process of it may be left.
+    What is killed is started again. At its end no process of it may be left.
     """
     port, trainer_port, controller_port = _free_ports(3)
     settings = load_settings(
@@ -31,21 +33,34 @@ def stack(starter: ModelRef, model_cache: Path, tmp_path_factory: pytest.TempPat
         metrics_port_trainer=trainer_port,
         metrics_port_controller=controller_port,
         engine={"max_model_len": 512, "probe_timeout_s": 4, "probe_interval_s": 0.5},
-        train={"min_new_votes": 1_000_000},
+        train={"min_new_votes": VOTES, "poll_s": 0.2, "nice": 0, "ppo": {"steps": 5}, "gates": {"prompts": 64}},
         rollout={
             "poll_s": 0.2,
             "steps": [{"state": "CANARY", "coverage": 1.0, "min_users": 1_000_000, "min_seconds": 1e6}],
         },
     )
     with running(settings, print) as supervisor:
-        stack = Stack(settings, supervisor.pids())
-        yield stack
+        stack = Stack(settings, supervisor.pids)
+        with _watched(supervisor):
+            yield stack
         stack.close()
         family = [psutil.Process(pid) for pid in supervisor.pids().values()]
         family += [child for process in family for child in process.children(recursive=True)]
-    assert len(family) > len(stack.pids), "the engine was not running to the end"
+    assert len(family) > 4, "the engine was not running to the end"
     left = [process for process in psutil.wait_procs(family, timeout=1)[1] if process.status() != psutil.STATUS_ZOMBIE]
     assert not left, f"processes left behind: {left}"
+
+
+@contextmanager
+def _watched(supervisor: Supervisor) -> Iterator[None]:
+    stop = threading.Event()
+    watcher = threading.Thread(target=supervisor.watch, args=(stop,))
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
 
 
 def _free_ports(count: int) -> list[int]:

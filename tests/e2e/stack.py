@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +24,9 @@ from ops.models import prepared
 from ops.registry import GateResult, Registry
 from ops.settings import Settings
 from serving.keys import KeyStore
+
+VOTES = 200
+"""New votes that start a training cycle."""
 
 NO_END = {"1": -100}
 """A logit bias under which the starter model never ends its answer."""
@@ -52,7 +56,8 @@ class Streamed:
 
 
 class Stack:
-    def __init__(self, settings: Settings, pids: dict[str, int]) -> None:
+    def __init__(self, settings: Settings, pids: Callable[[], dict[str, int]]) -> None:
+        """``pids``: the process ids at the moment, by name."""
         self.settings, self.pids = settings, pids
         self.log = SqliteLog(settings.log_path)
         self.registry = Registry(settings.adapters_dir)
@@ -60,8 +65,9 @@ class Stack:
         self._completions: dict[str, CompletionCreated] = {}
         self._reader = TopicReader(self.log, "completions")
         keys = KeyStore(settings.database_path)
-        headers = {"authorization": f"Bearer {keys.create('default', 'app', 'e2e')[0]}"}
+        self.key = keys.create("default", "app", "e2e")[0]
         keys.close()
+        headers = {"authorization": f"Bearer {self.key}"}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self.http = httpx.Client(base_url=self.url, headers=headers, timeout=60, limits=limits)
         self.pool = ThreadPoolExecutor(48, thread_name_prefix="client")
@@ -162,15 +168,26 @@ class Stack:
         return f'plaudit_adapter_info{{adapter="{adapter}",project="default",role="{role}"}} 1.0' in page
 
     def champion_adapter(self) -> str:
-        """The champion, made one from a published adapter if it is the base still."""
+        """The champion, made one from the challenger or a new adapter if it is the base still."""
         if self.champion() == "base":
-            adapter = self.publish(seed=1)
+            changes = self.changes()
+            adapter = (changes[-1].challenger if changes else None) or self.publish(seed=1)
             until(lambda: self.serves("challenger", adapter), 30, "the challenger is served")
             self.promote(adapter)
             until(lambda: self.serves("champion", adapter), 30, "the champion is served")
         return self.champion()
 
-    # engine
+    # processes
+
+    def kill(self, name: str) -> int:
+        """SIGKILL the process of that name; its former process id."""
+        pid = self.pids()[name]
+        os.kill(pid, signal.SIGKILL)
+        return pid
+
+    def replaced(self, name: str, pid: int) -> bool:
+        """Whether another process of that name runs."""
+        return self.pids().get(name, pid) != pid
 
     def engine_group(self) -> int:
         """The process group of the engine."""
@@ -182,7 +199,10 @@ class Stack:
         return group
 
     def ready(self) -> bool:
-        return self.http.get("/readyz").status_code == 200
+        try:
+            return self.http.get("/readyz").status_code == 200
+        except httpx.TransportError:
+            return False  # the gateway itself is being started again
 
     def restarted(self, old_group: int, timeout_s: float) -> None:
         """Wait for an engine of another process group that is ready."""

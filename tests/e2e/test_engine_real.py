@@ -157,6 +157,16 @@ def test_an_adapter_of_nan_in_the_registry_is_refused_and_the_champion_serves_on
     stack.change(state="ROLLED_BACK", challenger=None, champion=champion, coverage=0.0, rollout_id="ro-by-hand")
 
 
+def test_an_adapter_whose_modules_the_model_has_not_got_is_refused(stack: Stack):
+    champion = stack.champion_adapter()
+    misnamed = stack.publish(seed=11, prefix="base_model.model.model.blocks")
+    stack.change(state="CANARY", challenger=misnamed, coverage=1.0, rollout_id="ro-misnamed", salt="s")
+    until(lambda: stack.refusals(misnamed), 30, "the gateway refuses it")
+    assert stack.adapter_of(stack.chat(QUESTIONS[1], user="u1", max_tokens=2)[1]) == champion
+    assert stack.ready()
+    stack.change(state="ROLLED_BACK", challenger=None, champion=champion, coverage=0.0, rollout_id="ro-misnamed")
+
+
 def test_an_engine_killed_under_load_comes_back_with_its_adapters(stack: Stack):
     champion = stack.champion_adapter()
     stop = threading.Event()

@@ -118,7 +118,7 @@ publish(registry.Registry(Path(sys.argv[1])), Path(sys.argv[2]))
 
 @pytest.mark.parametrize("survived", [0, 2, 3], ids=["in the first file", "in the manifest", "before the rename"])
 def test_a_publisher_killed_in_the_middle_leaves_nothing_listed_and_the_next_one_clears_up(registry, staging, survived):
-    command = [sys.executable, "-c", KILLED, registry.root, staging, Path(__file__).parent, str(survived)]
+    command = [sys.executable, "-c", KILLED, registry.root, staging, Path(__file__).parent.parent, str(survived)]
     done = subprocess.run([str(part) for part in command], timeout=60)
     assert done.returncode == -signal.SIGKILL
     assert registry.scan("default") == ([], {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,32 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
 import openai
 import uvicorn
 from chat_upstream import ChatUpstream
-from safetensors.numpy import save_file
+from lora_files import publish, write_lora
 
 from feedback.events import CompletionCreated, Event, FeedbackRetracted, FeedbackSet, RolloutChanged, Topic
 from feedback.ids import uuid7
 from feedback.log import TopicReader
 from feedback.sqlite_log import SqliteLog
-from ops.registry import GateResult, Registry
+from ops.registry import Registry
 from ops.settings import Settings, load_settings
 from serving.app import create_app
 from serving.keys import KeyStore
-
-_MODULE = "base_model.model.model.layers.0.self_attn.q_proj"
-_CONFIG = {
-    "peft_type": "LORA",
-    "task_type": "CAUSAL_LM",
-    "bias": "none",
-    "r": 8,
-    "lora_alpha": 16,
-    "lora_dropout": 0.0,
-    "target_modules": ["q_proj"],
-    "inference_mode": True,
-}
 
 
 def until(condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:
@@ -119,19 +105,8 @@ class Gateway:
 
     def publish(self, seed: int, project: str = "default") -> str:
         """A new adapter in the registry; its id."""
-        staging = self.settings.data_dir / f"staging-{uuid7()}"
-        staging.mkdir()
-        rng = np.random.default_rng(seed)
-        (staging / "adapter_config.json").write_text(json.dumps(_CONFIG))
-        tensors = {
-            f"{_MODULE}.lora_A.weight": rng.normal(size=(8, 4)).astype("float32"),
-            f"{_MODULE}.lora_B.weight": rng.normal(size=(4, 8)).astype("float32"),
-        }
-        save_file(tensors, staging / "adapter_model.safetensors")
-        gate = GateResult(name="win_rate", passed=True, value=0.6, threshold=0.5)
-        manifest = Registry(self.settings.adapters_dir).publish(
-            staging, project=project, parent="base", base_model="sha256:0", training={"seed": seed}, gates=[gate], now=time.time()
-        )
+        staging = write_lora(self.settings.data_dir / f"staging-{uuid7()}", seed=seed)
+        manifest = publish(Registry(self.settings.adapters_dir), staging, project=project, now=time.time())
         return manifest.id
 
     def deploy(self, **change: Any) -> None:

@@ -40,3 +40,13 @@ async def test_without_a_null_adapter_the_base_has_its_own_name():
     assert replica.ready
     assert engine.base_name == "base"
     assert not engine.held
+
+
+async def test_an_adapter_that_the_engine_holds_already_is_probed_and_not_loaded_again():
+    engine = EngineTwin()
+    engine.held["default-v1-00000000"] = "/adapters/default-v1-00000000"
+    replica = Replica(engine, 5)
+    await replica.look()
+    await replica.register("default-v1-00000000", "/adapters/default-v1-00000000")
+    assert replica.adapters == {"default-v1-00000000"}
+    assert [call for call, name in engine.calls if name == "default-v1-00000000"] == ["probe"]
