@@ -178,25 +178,32 @@ class AdapterModel:
 
     @contextmanager
     def merged(self, name: str) -> Iterator[None]:
-        """Inside, the base's own weights are base + the adapter's change, and no adapter is active: the fastest way to generate.
+        """Inside, forward passes go through the adapter the fastest way there is; for generating only.
 
-        Outside they are the base's again, bit for bit. In a base of less than float32 the sum would round small changes
-        away; there the adapter stays beside the base.
+        In float32 its change is added to the base's weights, and no adapter is active. In a base of less precision the sum
+        would round small changes away: there the adapter stays beside the base, in the base's precision, as vLLM holds it.
+        Outside all weights are again what they were, bit for bit.
         """
-        if name == BASE or self.dtype != torch.float32:
-            with self.using(name):
+        if name == BASE:
+            with self.using(BASE):
                 yield
             return
         self._require(name)
-        originals = [(layer, layer.get_base_layer().weight.data) for _, layer in self._layers]
-        with self.using(BASE):
+        folded = self.dtype == torch.float32
+        if folded:
+            bases = [(layer.get_base_layer().weight, layer) for _, layer in self._layers]
+            stand_ins = [(weight, weight.data + layer.get_delta_weight(name)) for weight, layer in bases]
+        else:
+            stand_ins = [(weight, weight.data.to(self.dtype)) for weight in self._parameters(name).values()]
+        originals = [(weight, weight.data) for weight, _ in stand_ins]
+        with self.using(BASE if folded else name):
             try:
-                for layer, weight in originals:
-                    layer.get_base_layer().weight.data = weight + layer.get_delta_weight(name)
+                for weight, data in stand_ins:
+                    weight.data = data
                 yield
             finally:
-                for layer, weight in originals:
-                    layer.get_base_layer().weight.data = weight
+                for weight, data in originals:
+                    weight.data = data
 
     # forward passes
 

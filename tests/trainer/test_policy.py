@@ -193,6 +193,19 @@ def test_merged_weights_give_the_adapters_logprobs_and_the_base_returns_to_the_b
     assert all(torch.equal(p, weights[n]) for n, p in tiny.model.named_parameters() if n in weights)
 
 
+def test_generating_in_bfloat16_rounds_the_adapter_and_gives_it_back_to_the_bit(tiny_folder):
+    model = AdapterModel.load(tiny_folder, rank=8, alpha=16, dtype=torch.bfloat16)
+    model.add("policy")
+    noisy(model, "policy")
+    wanted = model.response_logprobs("policy", batch())
+    weights = {name: weight.clone() for name, weight in model.weights("policy").items()}
+    with model.merged("policy"):
+        assert {weight.dtype for weight in model.weights("policy").values()} == {torch.bfloat16}
+        assert torch.allclose(model.response_logprobs("policy", batch()), wanted, atol=0.05)
+    assert torch.equal(model.response_logprobs("policy", batch()), wanted)
+    assert all(torch.equal(weight, weights[name]) for name, weight in model.weights("policy").items())
+
+
 def test_a_removed_adapter_is_gone_and_the_others_stay(tiny: AdapterModel):
     base = tiny.response_logprobs("base", batch())
     for name in ("policy", "reference"):
