@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from feedback.events import (
     CompletionCreated,
-    Event,
     Exposure,
     FeedbackKind,
     FeedbackRetracted,
@@ -174,21 +173,6 @@ class Joiner:
             votes += stands * _all_ended_well(completions)
             excluded += stands * (not _all_ended_well(completions))
         return Counts(len(self._completions), read, joined, read - joined, retractions, superseded, excluded, votes)
-
-    def to_state(self) -> list[dict[str, Any]]:
-        """What the joiner knows, as JSON values, in an order of its own: equal for equal knowledge."""
-        records = [shown.record for shown in self._completions.values()]
-        records += [said.record for facts in self._slots.values() for said in facts.values()]
-        records.sort(key=lambda record: (record.position, record.event.id))
-        return [{"position": list(record.position), "event": record.event.model_dump(mode="json")} for record in records]
-
-    @classmethod
-    def from_state(cls, state: Iterable[dict[str, Any]], project: str | None = None) -> Joiner:
-        joiner = cls(project)
-        for entry in state:
-            topic, partition, offset = entry["position"]
-            joiner.add(Record(Position(topic, partition, offset), Event.model_validate(entry["event"])))
-        return joiner
 
     def _completions_of(self, slot: _Slot) -> list[_Shown]:
         """The completions of a slot's target, in its order; none unless all are there."""

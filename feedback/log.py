@@ -116,15 +116,14 @@ def refused(error: LogError) -> Future[_T]:
     return future
 
 
-Offsets = dict[Topic, dict[int, int]]
-"""Next offset to read, by topic and partition."""
-
-
 class TopicReader:
     """Reads one topic of a log from its own offsets; the caller decides when those are worth keeping.
 
     A backend may store an event twice (Kafka, after a retry): later copies are dropped if the first is among the
     last `_REMEMBERED` events of this reader. Who keeps offsets over a restart still drops copies by event id.
+
+    Records that were read before the log failed are returned, and the failure is raised by the next call: the offsets
+    never pass a record that nobody got.
     """
 
     _REMEMBERED = 50_000
@@ -134,19 +133,27 @@ class TopicReader:
         self.topic = topic
         self.offsets = {p: log.earliest(topic, p) for p in range(log.partitions(topic))} | (offsets or {})
         self._seen: dict[str, None] = {}
+        self._failure: LogError | None = None
 
     def poll(self, limit: int = 1000) -> list[Record]:
         """New records of every partition, at most ``limit`` of each; advances the reader's offsets past them."""
         records: list[Record] = []
-        while not records and self._read(records, limit):
-            pass  # what was read were copies only
+        try:
+            self._raise_failure()
+            while not records and self._read(records, limit):
+                pass  # what was read were copies only
+        except LogError as error:
+            self._put_off(error, records)
         return records
 
     def drain(self) -> list[Record]:
         """Everything up to the end of the log as it was when a poll first came back empty."""
         records: list[Record] = []
-        while batch := self.poll():
-            records += batch
+        try:
+            while batch := self.poll():
+                records += batch
+        except LogError as error:
+            self._put_off(error, records)
         return records
 
     def lag(self) -> int:
@@ -163,6 +170,17 @@ class TopicReader:
                 self.offsets[partition] = batch[-1].position.offset + 1
             records += [record for record in batch if self._is_new(record)]
         return found
+
+    def _put_off(self, error: LogError, records: list[Record]) -> None:
+        """Keep the failure for the next call if there is something to return now."""
+        if not records:
+            raise error
+        self._failure = error
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     def _is_new(self, record: Record) -> bool:
         if record.event.id in self._seen:

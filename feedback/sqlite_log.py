@@ -136,11 +136,6 @@ class SqliteLog:
         row = self.query(lambda connection: connection.execute(sql, (group, topic, partition)).fetchone())
         return None if row is None else int(row[0])
 
-    def trim(self, topic: Topic, partition: int, offset: int) -> None:
-        """Forget the records below ``offset`` (retention): reading them raises `OffsetOutOfRange` from now on."""
-        sql = "DELETE FROM events WHERE topic = ? AND partition = ? AND offset < ?"
-        wait_all([self.transact(lambda connection: connection.execute(sql, (topic, partition, offset)).rowcount)])
-
     def close(self) -> None:
         self._writer.close()
         with self._read_lock:

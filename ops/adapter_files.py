@@ -5,6 +5,7 @@ vLLM itself loads an all-NaN adapter, follows links and unpickles; so nothing re
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -29,6 +30,8 @@ MAX_BYTES = {CONFIG_FILE: 1 << 20, WEIGHTS_FILE: 2 << 30, MANIFEST_FILE: 16 << 2
 
 MAX_UPDATE_NORM = 1e4
 """Bound on (alpha / r) * |A| * |B|, Frobenius norms, for each module: it bounds the norm of the change to its weights."""
+
+_NOT_A_FILE = (errno.ENOENT, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EACCES)
 
 _KEY = re.compile(r"base_model\.model\.(?P<module>[A-Za-z0-9_.]+)\.lora_(?P<side>[AB])\.weight")
 _MODULE = re.compile(r"[A-Za-z0-9_.]{1,200}")
@@ -79,10 +82,15 @@ def check_listing(folder: Path) -> None:
 
 
 def read_file(folder: Path, name: str) -> bytes:
-    """A regular file's bytes. Raises `AdapterRefused` for a link, a directory or device, or one that is too large."""
+    """A regular file's bytes. Raises `AdapterRefused` for a link, a directory or device, or one that is too large.
+
+    A disk that fails says nothing about the adapter: that is an OSError.
+    """
     try:
         descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
+        if error.errno not in _NOT_A_FILE:
+            raise
         raise AdapterRefused(folder.name, name, f"cannot be read: {error.strerror}") from error
     with os.fdopen(descriptor, "rb") as file:
         facts = os.fstat(file.fileno())

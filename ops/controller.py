@@ -24,7 +24,7 @@ from ops.deployment import ENDED, Deployment, rollout_of
 from ops.evidence.counts import Counts, Fact, challenger_of, fact_of
 from ops.evidence.weigh import Evidence, weigh
 from ops.logs import configure_logs
-from ops.open_log import open_log_of
+from ops.open_log import open_log_of, tell_lag
 from ops.registry import AdapterManifest, Registry
 from ops.registry import AdapterRefused as Refusal
 from ops.rollout import decide, refuse, start
@@ -78,7 +78,7 @@ class Controller:
         self._log, self._settings, self._clock = log, settings, clock
         self._registry = registry or Registry(settings.adapters_dir)
         topics: tuple[Topic, ...] = ("control", "completions", "feedback")
-        self._readers = {topic: TopicReader(log, topic) for topic in topics}
+        self.readers = {topic: TopicReader(log, topic) for topic in topics}
         self._known = Known(Deployment.initial(settings.project))
         self._counts: dict[str, Counts] = {}
         self._pending: set[str] = set()
@@ -101,18 +101,23 @@ class Controller:
         """Read the control topic, then completions and feedback, to their ends."""
         self._read_control()
         batch: dict[str, list[Fact]] = {}
-        for topic in ("completions", "feedback"):
-            while records := self._readers[topic].poll(_CHUNK):
-                for record in records:
-                    fact = fact_of(record.event) if record.event.project == self._settings.project else None
-                    if fact is not None and not self._ended(fact.rollout_id):
-                        batch.setdefault(fact.rollout_id, []).append(fact)
+        try:
+            for topic in ("completions", "feedback"):
+                while records := self.readers[topic].poll(_CHUNK):
+                    for record in records:
+                        fact = fact_of(record.event) if record.event.project == self._settings.project else None
+                        if fact is not None and not self._ended(fact.rollout_id):
+                            batch.setdefault(fact.rollout_id, []).append(fact)
+        finally:  # what was read counts, also where the log failed after it
+            self._count(batch)
+
+    def _count(self, batch: dict[str, list[Fact]]) -> None:
         self._counts = {id: counts for id, counts in self._counts.items() if not self._ended(id)}
         for rollout_id, facts in batch.items():
             self._counts.setdefault(rollout_id, Counts()).add(facts)
 
     def _read_control(self) -> None:
-        for record in self._readers["control"].drain():
+        for record in self.readers["control"].drain():
             if record.event.project == self._settings.project:
                 self._known.take(record.event)
 
@@ -200,6 +205,9 @@ class Controller:
             except EventConflict:
                 _logger.warning("decided_already", event_id=event.id)
                 break  # otherwise, by another controller or by this one before a crash: that is what holds
+            except LogError:
+                self._pending.discard(event.id)  # it may be in the log or not: the next look tells
+                raise
             appended.append(event)
             _logger.info("rollout_changed", rollout=change.rollout_id, state=change.state, reason=change.reason)
         if changes:
@@ -213,8 +221,6 @@ class Controller:
         for test, value in self.evidence().figures().items():
             if test not in ("wins", "ties", "losses"):
                 metrics.EVIDENCE.labels(project, test).set(value)
-        for topic, reader in self._readers.items():
-            metrics.LOG_LAG.labels("controller", topic).set(reader.lag())
 
 
 def status(settings: Settings) -> dict[str, Any]:
@@ -234,16 +240,22 @@ def run(settings: Settings, *, once: bool = False, json: bool = False, stop: thr
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopped.set())
     with open_log_of(settings) as log:
-        controller = Controller(log, settings)
         if once:
-            events = controller.tick()
+            events = Controller(log, settings).tick()
             if json:
                 print(jsonlib.dumps([event.model_dump(mode="json") for event in events]))
             return
         metrics.serve_metrics(settings.metrics_port_controller, settings.metrics_host)
+        controller: Controller | None = None
         while not stopped.is_set():
             try:
+                controller = controller or _watched(Controller(log, settings))
                 controller.tick()
             except (LogError, OSError, TimeoutError) as error:
                 _logger.error("tick_failed", error=str(error))
             stopped.wait(settings.rollout.poll_s)
+
+
+def _watched(controller: Controller) -> Controller:
+    tell_lag("controller", controller.readers.values())
+    return controller

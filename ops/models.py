@@ -13,14 +13,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ops.settings import SamplingSettings, Settings
 
 MODEL_FILE = "model.json"
 _SCHEMA = 1
-
-Dtype = Literal["float32", "bfloat16", "auto"]
 
 
 class ModelError(Exception):
@@ -41,7 +39,6 @@ class ModelRef:
 
     ``digest`` is the SHA-256 of its files' names and hashes; ``domain`` is "starter" where its truth is known (``ops.domain``).
     ``temperature`` and ``pair_temperature`` are what it needs where a request names none; None leaves that to the settings.
-    ``dtype`` is what the engine should compute in.
     """
 
     name: str
@@ -50,7 +47,6 @@ class ModelRef:
     domain: str | None = None
     temperature: float | None = None
     pair_temperature: float | None = None
-    dtype: Dtype = "auto"
 
     def sampling(self, settings: SamplingSettings) -> SamplingSettings:
         """The settings' defaults, with this model's own temperatures where it has them and the settings were not set."""
@@ -96,7 +92,7 @@ def read(folder: Path) -> ModelRef | None:
     path = folder / described["path"]  # an absolute path replaces the folder
     if not (path / "config.json").is_file():
         return None
-    names = ("name", "digest", "domain", "temperature", "pair_temperature", "dtype")
+    names = ("name", "digest", "domain", "temperature", "pair_temperature")
     return ModelRef(path=str(path.absolute()), **{name: described[name] for name in names})
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
-from feedback.log import EventLog
+from feedback.log import EventLog, LogError, TopicReader
 from feedback.open import open_log
 from ops import metrics
 from ops.settings import Settings
@@ -34,3 +36,16 @@ def open_log_of(settings: Settings) -> Iterator[EventLog]:
         yield log
     finally:
         log.close()
+
+
+def tell_lag(group: str, readers: Iterable[TopicReader]) -> None:
+    """Let this process's metrics say how far the readers are behind the log whenever they are asked; NaN if it cannot be read."""
+    for reader in readers:
+        metrics.LOG_LAG.labels(group, reader.topic).set_function(partial(_lag, reader))
+
+
+def _lag(reader: TopicReader) -> float:
+    try:
+        return float(reader.lag())
+    except LogError:
+        return math.nan

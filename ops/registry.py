@@ -173,15 +173,11 @@ class Registry:
         return manifest
 
     def list(self, project: str) -> list[AdapterManifest]:
-        """A project's adapters, oldest version first. Those in `problems` are left out, and logged once."""
+        """A project's adapters, oldest version first. Those that cannot be read are left out, and logged once."""
         return [*self.scan(project)[0]]
 
-    def problems(self, project: str) -> dict[str, AdapterRefused]:
-        """Folders that are named like the project's adapters and have no readable manifest, by name."""
-        return self.scan(project)[1]
-
     def scan(self, project: str) -> tuple[Sequence[AdapterManifest], dict[str, AdapterRefused]]:
-        """What `list` and `problems` give, from one look at the folder."""
+        """What `list` gives, and by name the folders that are named like adapters and have no readable manifest."""
         manifests = []
         problems: dict[str, AdapterRefused] = {}
         for name in self._names(project):

@@ -15,7 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
@@ -245,6 +245,22 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, dotenv_settings, _Toml(settings_cls), _Preset(settings_cls)
 
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Settings:
+        """What is wrong only in company. Raises ValueError that names both settings and the fix."""
+        train, largest = self.train, self.engine.max_lora_rank
+        if train.lora_rank > largest:
+            raise ValueError(
+                f"train.lora_rank={train.lora_rank}: the engine takes at most engine.max_lora_rank={largest}. "
+                "Set PLAUDIT_ENGINE__MAX_LORA_RANK as high, or PLAUDIT_TRAIN__LORA_RANK lower"
+            )
+        if train.algorithm == "rloo" and train.ppo.samples_per_prompt < 2:
+            raise ValueError(
+                f"train.ppo.samples_per_prompt={train.ppo.samples_per_prompt}: train.algorithm='rloo' compares the answers to a "
+                "prompt. Set PLAUDIT_TRAIN__PPO__SAMPLES_PER_PROMPT to 2 or more"
+            )
+        return self
+
     @property
     def run_dir(self) -> Path:
         """Sockets, process ids and log files."""
@@ -298,5 +314,7 @@ def load_settings(**flags: Any) -> Settings:
 
 def _explain(error: Any) -> str:
     path = [str(part) for part in error["loc"]]
+    if not path:  # of several fields together: the message names them
+        return str(error["msg"]).removeprefix("Value error, ") + "."
     variable = "PLAUDIT_" + "__".join(part.upper() for part in path)
     return f"{'.'.join(path)}={error['input']!r}: {error['msg']}. Set {variable}, or {'.'.join(path)} in plaudit.toml."

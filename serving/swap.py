@@ -140,12 +140,7 @@ class AdapterManager:
     async def _read(self) -> None:
         if self._reader is None:
             self._reader = await asyncio.to_thread(TopicReader, self._log, "control")
-        try:
-            records = await asyncio.to_thread(self._reader.drain)
-        except LogError:
-            self._reader = None  # its offsets are past records that were lost with the failure: read again from the start
-            raise
-        for record in records:
+        for record in await asyncio.to_thread(self._reader.drain):
             event = record.event
             if isinstance(event.data, RolloutChanged):
                 before = self._wanted.get(event.project) or Deployment.initial(event.project)

@@ -120,6 +120,8 @@ class Attempt:
             self.learnt.judge.model.save(folder / JUDGE)
             self.model.save(POLICY, folder / ADAPTER)
             return
+        if self.before.state.divided_by != self.learnt.division.by:
+            return  # they have learnt from the very people who are to test them from now on
         for name, source in ((REWARD, self.before.reward), (JUDGE, self.before.judge)):
             if source is not None:
                 shutil.copytree(source, folder / name)

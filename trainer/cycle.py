@@ -17,22 +17,23 @@ import torch
 from transformers import AutoConfig
 
 from feedback.events import BASE
-from feedback.log import EventLog, LogUnavailable
+from feedback.log import EventLog, LogUnavailable, TopicReader
 from ops import metrics
 from ops.cli.common import print_json
 from ops.errors import CommandError
 from ops.logs import configure_logs
 from ops.models import ModelError, prepared
-from ops.open_log import open_log_of
+from ops.open_log import open_log_of, tell_lag
 from ops.registry import Registry
 from ops.settings import Settings
+from trainer.adapter_files import AdapterFileError
 from trainer.attempt import Attempt
 from trainer.checkpoint import Checkpoint, CheckpointError
 from trainer.improve import improve
 from trainer.inbox import Batch, Inbox
 from trainer.learn import learn, seed_for
 from trainer.learner import TrainingDiverged
-from trainer.policy import AdapterModel
+from trainer.policy import AdapterModel, ModelUnsupported
 from trainer.record import CycleRecord, Outcome
 from trainer.reward import LONGEST_PROMPT, encode_prompt
 from trainer.rollouts import EngineRollouts, LocalRollouts, RolloutSource, with_fallback
@@ -52,22 +53,33 @@ class Trainer:
         self._inbox = Inbox(log, settings.project)
         self._loaded = checkpoint.open(clock())
         self._hopeless: frozenset[str] = frozenset()
-        """New votes on which training has diverged: trying again on the same would end the same."""
+        """New votes on which training has come to nothing: trying again on the same would end the same."""
 
     def cycle(self, minimum: int) -> CycleRecord | None:
         """One cycle, if at least ``minimum`` votes are new; its record. None when there are fewer."""
         batch = self.read(minimum)
         if batch is None:
             return None
-        cycle = self._begin(batch)
+        try:
+            cycle = self._begin(batch)
+        except ModelUnsupported as error:
+            self._hopeless = batch.new
+            _log.error("model_cannot_be_trained", model=self._settings.model, reason=str(error))
+            return None
         try:
             self.learn(cycle)
             if cycle.learnt.knows:
                 self.improve(cycle)
                 self.gate(cycle)
         except TrainingDiverged as error:
-            return self._give_up(cycle, str(error))
+            return self._give_up(cycle, "diverged", str(error))
+        except AdapterFileError as error:  # a champion from elsewhere, say, that has other modules
+            return self._give_up(cycle, "failed", str(error))
         return self.commit(cycle)
+
+    @property
+    def readers(self) -> list[TopicReader]:
+        return self._inbox.readers
 
     # the five stages
 
@@ -162,13 +174,13 @@ class Trainer:
         """What the champion's own manifest says of it and of those before it."""
         return {} if champion == BASE else self._registry.get(champion).training.get("standards", {})
 
-    def _give_up(self, cycle: Attempt, reason: str) -> CycleRecord:
+    def _give_up(self, cycle: Attempt, outcome: Outcome, reason: str) -> CycleRecord:
         """Training came to nothing: publish and commit nothing, say why, and wait for more votes."""
         self._hopeless = cycle.batch.new
-        record = cycle.record("diverged", reason, self._clock())
+        record = cycle.record(outcome, reason, self._clock())
         self.checkpoint.tell(record)
-        metrics.CYCLES.labels(outcome="diverged").inc()
-        _log.error("training_diverged", cycle=cycle.number, reason=reason)
+        metrics.CYCLES.labels(outcome=outcome).inc()
+        _log.error("training_gave_up", cycle=cycle.number, outcome=outcome, reason=reason)
         return record
 
 
@@ -225,17 +237,20 @@ def run(settings: Settings, once: bool = False, json: bool = False) -> None:
 
 
 def _poll(settings: Settings, json: bool) -> NoReturn:
+    """Cycles whenever enough is new. A log that fails is read again from its start, by a new trainer."""
     waiting = threading.Event()
-    with trainer_of(settings) as trainer:
-        while True:
-            try:
-                record = trainer.cycle(settings.train.min_new_votes)
-            except LogUnavailable as error:
-                _log.warning("log_unavailable", error=str(error))
-                record = None
-            if record is not None:
-                _print(record, json)
-            waiting.wait(settings.train.poll_s)
+    while True:
+        try:
+            with trainer_of(settings) as trainer:
+                tell_lag("trainer", trainer.readers)
+                while True:
+                    record = trainer.cycle(settings.train.min_new_votes)
+                    if record is not None:
+                        _print(record, json)
+                    waiting.wait(settings.train.poll_s)
+        except LogUnavailable as error:
+            _log.warning("log_unavailable", error=str(error))
+        waiting.wait(settings.train.poll_s)
 
 
 class _Asked(BaseException):

@@ -45,13 +45,12 @@ def improve(
     seed: int,
     reference: str,
     on_step: Callable[[Metrics], None] = lambda metrics: None,
-    stop: Callable[[], bool] = lambda: False,
 ) -> ImproveResult:
     """Train the adapter "policy" in place towards higher ``score``, held near ``reference`` (an adapter's name or "base").
 
     ``score`` gives (B,) for B samples, in any unit: it is read in standard deviations of the first batch, which the policy
-    of the start has made. A critic that is made here is gone at the end. Ends after settings.steps, when the time budget is
-    spent, or when ``stop`` says so between two steps. Raises `TrainingDiverged`, and what ``rollouts`` and ``score`` raise.
+    of the start has made. A critic that is made here is gone at the end. Ends after settings.steps or when the time budget is
+    spent. Raises `TrainingDiverged`, and what ``rollouts`` and ``score`` raise.
     """
     if not prompts:
         raise ValueError("no prompts to learn from")
@@ -60,7 +59,7 @@ def improve(
     try:
         loop = _Loop(model, score, settings, rollouts, reference, Critic(model) if algorithm == "ppo" else None, seed)
         order = _endless(prompts, loop.random)
-        while len(steps) < settings.steps and not stop():
+        while len(steps) < settings.steps:
             steps.append(loop.step([next(order) for _ in range(settings.prompts_per_step)]))
             on_step(steps[-1])
             if time.monotonic() - started >= settings.time_budget_s:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from feedback.events import CompletionCreated, DeadLetter, Event, RolloutChanged, Topic
-from feedback.ids import text_hash
+from feedback.codec import no_target
+from feedback.events import CompletionCreated, RolloutChanged, Topic
 from feedback.join import Joiner, Vote
-from feedback.log import EventLog, Record, TopicReader
+from feedback.log import EventLog, TopicReader
 from ops import metrics
 from ops.deployment import Deployment
 from trainer.examples import Prompt, prompt_hash
@@ -41,7 +41,7 @@ class Inbox:
 
     def __init__(self, log: EventLog, project: str) -> None:
         self._log = log
-        self._readers = [TopicReader(log, topic) for topic in _TOPICS]
+        self.readers = [TopicReader(log, topic) for topic in _TOPICS]
         self._joiner = Joiner(project)
         self._project = project
         self._deployment = Deployment.initial(project)
@@ -52,9 +52,9 @@ class Inbox:
     def refresh(self) -> bool:
         """Read on; True when there was anything. Raises `feedback.log.LogError`."""
         found = False
-        for reader in self._readers:
+        for reader in self.readers:
             for record in reader.drain():
-                found = True
+                found, self._votes = True, None
                 self._joiner.add(record)
                 data = record.event.data
                 if record.event.project != self._project:
@@ -63,8 +63,6 @@ class Inbox:
                     self._note(data)
                 elif isinstance(data, RolloutChanged):
                     self._deployment = self._deployment.after(data, record.event.time)
-        if found:
-            self._votes = None
         self._report()
         return found
 
@@ -77,7 +75,7 @@ class Inbox:
             new=new_votes(self._votes, watermark),
             prompts=tuple(self._prompts.values()),
             champion=self._deployment.champion,
-            offsets={reader.topic: dict(sorted(reader.offsets.items())) for reader in self._readers},
+            offsets={reader.topic: dict(sorted(reader.offsets.items())) for reader in self.readers},
         )
 
     def bury(self, now: float, hours: float) -> int:
@@ -86,7 +84,7 @@ class Inbox:
         It still counts should the completion come. Returns how many are new there. Raises `feedback.log.LogError`.
         """
         late = [record for record in self._joiner.orphans(now, hours) if record.event.id not in self._buried]
-        self._log.append([_dead_letter(record, now) for record in late])
+        self._log.append([no_target(record, now) for record in late])
         self._buried |= {record.event.id for record in late}
         return len(late)
 
@@ -104,17 +102,6 @@ class Inbox:
         counts = self._joiner.counts
         metrics.JOINED.set(counts.joined)
         metrics.JOIN_RATE.set(counts.joined / counts.feedback_read if counts.feedback_read else 1.0)
-        for reader in self._readers:
-            metrics.LOG_LAG.labels(group="trainer", topic=reader.topic).set(reader.lag())
-
-
-def _dead_letter(record: Record, now: float) -> Event:
-    """Its id follows from the feedback's: written again after a restart, it is there once."""
-    event, place = record.event, record.position
-    data = DeadLetter(
-        reason="no_target", topic=place.topic, partition=place.partition, offset=place.offset, body=event.model_dump_json()
-    )
-    return Event(id=f"no-target-{text_hash(event.id)}", time=now, project=event.project, key=event.key, data=data)
 
 
 def new_votes(votes: Sequence[Vote], watermark: Mapping[str, Mapping[int, int]]) -> frozenset[str]:

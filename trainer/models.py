@@ -83,7 +83,7 @@ def _starter(folder: Path, progress: Progress) -> ModelRef:
     def build(staging: Path, report: Progress) -> None:
         make(staging, recipe, lambda share: report("training the starter model", share))
 
-    ref = ModelRef("starter", "", "", domain="starter", temperature=1.0, pair_temperature=1.0, dtype="float32")
+    ref = ModelRef("starter", "", "", domain="starter", temperature=1.0, pair_temperature=1.0)
     return built(ref, folder, recipe.digest, build, progress)
 
 
@@ -93,7 +93,7 @@ def _smollm2(folder: Path, progress: Progress) -> ModelRef:
     def build(staging: Path, report: Progress) -> None:
         smollm2.make(staging, wheels=folder.parent / ".wheel", progress=report)
 
-    ref = ModelRef("smollm2", "", "", dtype="bfloat16")
+    ref = ModelRef("smollm2", "", "")
     return built(ref, folder, smollm2.RECIPE, build, progress)
 
 

@@ -9,12 +9,12 @@ from pydantic import Field
 from feedback.events import Frozen
 from ops.registry import GateResult
 
-Outcome = Literal["published", "rejected", "no_signal", "diverged"]
+Outcome = Literal["published", "rejected", "no_signal", "diverged", "failed"]
 
 
 class CycleRecord(Frozen):
     """``published``: every gate passed; ``rejected``: an adapter, kept but never served; ``no_signal``: no reward model worth
-    learning from, so no adapter; ``diverged``: nothing was kept, and the votes are still new.
+    learning from, so no adapter; ``diverged``, ``failed``: nothing was kept, and the votes are still new.
     """
 
     cycle: int

@@ -135,7 +135,7 @@ def train(recipe: Recipe, tokenizer: PreTrainedTokenizerFast, progress: Progress
     """AdamW on the answers' tokens, learning rate rising over the warm-up, then falling linearly to zero."""
     model = build(recipe, tokenizer).train()
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay
+        model.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.95), weight_decay=recipe.weight_decay, fused=True
     )
     for step, (tokens, labels) in enumerate(islice(batches(recipe, tokenizer), recipe.steps)):
         rise, fall = (step + 1) / recipe.warmup_steps, (recipe.steps - step) / recipe.steps

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -92,5 +92,15 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"plaudit: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        _end(str(error))
+    except Exception as error:
+        from feedback.log import LogError  # costs a third of a second: not for --help
+
+        if not isinstance(error, LogError):
+            raise
+        _end(f"the event log: {error}")
+
+
+def _end(message: str) -> NoReturn:
+    print(f"plaudit: {message}", file=sys.stderr)
+    raise SystemExit(2) from None

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ops.cli.common import CommandError, DataDir, Json, Project, print_json, print_table, settings_from, when
-from ops.registry import Registry
+from ops.registry import AdapterRefused, Registry
 
 app = typer.Typer(no_args_is_help=True, help="Adapters: list, show.")
 
@@ -43,6 +43,8 @@ def show(
         manifest = Registry(settings.adapters_dir).get(adapter_id)
     except LookupError as error:
         raise CommandError(f"adapter {adapter_id!r}: there is none; see 'plaudit adapters list'") from error
+    except AdapterRefused as error:
+        raise CommandError(str(error)) from error
     state = adapter_states(settings, [manifest])[manifest.id]
     if json:
         print_json(manifest.model_dump(mode="json") | {"state": state})

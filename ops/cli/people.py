@@ -63,7 +63,9 @@ def simulate(
 
     if key is None:
         settings = settings_from(data_dir)
-        key = load("serving.keys:KeyStore")(settings.database_path).create(settings.project, "app", "simulate", None)[0]
+        store = load("serving.keys:KeyStore")(settings.database_path)
+        store.ensure_project(settings.project)
+        key = store.create(settings.project, "app", "simulate", None)[0]
     crowd = Crowd(load("ops.domain.people:crowd")(count, seed=seed, mode=people), base_url=url, api_key=key, seed=seed)
 
     async def talk() -> None:

@@ -98,7 +98,7 @@ class Demo:
         return max(0.0, self._plan.seconds - self._stages.elapsed)
 
     def _votes_missing(self) -> int:
-        learned = sum(int(cycle["new_votes"]) for cycle in self._facts.cycles() if cycle["outcome"] != "diverged")
+        learned = sum(int(cycle["new_votes"]) for cycle in self._facts.cycles() if cycle["outcome"] not in ("diverged", "failed"))
         return max(0, self._plan.votes_per_cycle - (self._crowd.tally.votes - learned))
 
     async def _gather(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-TARGETS = ("q_proj", "v_proj")
+TARGETS = ("down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj")
 
 
 def write_adapter(
@@ -28,14 +28,24 @@ def write_adapter(
     config = json.loads((model / "config.json").read_text())
     hidden, heads = config["hidden_size"], config["num_attention_heads"]
     head_dim = config.get("head_dim") or hidden // heads
-    widths = {"q_proj": heads * head_dim, "v_proj": config.get("num_key_value_heads", heads) * head_dim}
+    wide, inner = heads * head_dim, config["intermediate_size"]
+    keys = config.get("num_key_value_heads", heads) * head_dim
+    shapes = {
+        "self_attn.q_proj": (wide, hidden),
+        "self_attn.k_proj": (keys, hidden),
+        "self_attn.v_proj": (keys, hidden),
+        "self_attn.o_proj": (hidden, wide),
+        "mlp.gate_proj": (inner, hidden),
+        "mlp.up_proj": (inner, hidden),
+        "mlp.down_proj": (hidden, inner),
+    }
     random = np.random.default_rng(seed)
     tensors: dict[str, np.ndarray] = {}
     for layer in range(config["num_hidden_layers"]):
-        for target in TARGETS:
-            name = f"{prefix}.{layer}.self_attn.{target}"
-            tensors[f"{name}.lora_A.weight"] = (random.standard_normal((rank, hidden)) / hidden**0.5).astype(np.float32)
-            b = (scale * random.standard_normal((widths[target], rank)) / rank**0.5).astype(np.float32)
+        for module, (outputs, inputs) in shapes.items():
+            name = f"{prefix}.{layer}.{module}"
+            tensors[f"{name}.lora_A.weight"] = (random.standard_normal((rank, inputs)) / inputs**0.5).astype(np.float32)
+            b = (scale * random.standard_normal((outputs, rank)) / rank**0.5).astype(np.float32)
             tensors[f"{name}.lora_B.weight"] = b if fill is None else np.full_like(b, fill)
     folder.mkdir(parents=True)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})

@@ -43,9 +43,11 @@ class Backend:
         connection.close()
 
     def trim(self, topic: Topic, partition: int, offset: int) -> None:
-        log = self.opened[0]
-        assert isinstance(log, SqliteLog)
-        log.trim(topic, partition, offset)
+        """Forget the records below ``offset``, as retention does."""
+        with sqlite3.connect(self.folder / "log.db") as connection:
+            sql = "DELETE FROM events WHERE topic = ? AND partition = ? AND offset < ?"
+            connection.execute(sql, (topic, partition, offset))
+        connection.close()
 
     def close(self) -> None:
         for log in self.opened:

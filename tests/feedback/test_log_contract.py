@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,6 +12,7 @@ from log_backends import Backend
 from feedback.codec import MAX_EVENT_BYTES
 from feedback.log import EventConflict, EventTooLarge, LogUnavailable, OffsetOutOfRange, TopicReader
 from feedback.partition import partition_of
+from feedback.sqlite_log import SqliteLog
 
 KEYS = ("c1", "c2", "c3", "c4", "c5")
 
@@ -176,3 +178,28 @@ def test_a_closed_log_acknowledges_nothing(backend: Backend):
     log.close()
     with pytest.raises(LogUnavailable, match="closed"):
         log.append([rating("f2")])
+
+
+def test_records_read_before_the_log_fails_are_not_lost(tmp_path):
+    class Failing(SqliteLog):
+        left = 10**9
+
+        def read(self, *args, **kwargs):
+            self.left -= 1
+            if self.left < 0:
+                raise LogUnavailable("broker")
+            return super().read(*args, **kwargs)
+
+    log = Failing(tmp_path / "log.db")
+    log.append([rating(f"f{n}", key=f"c{n}") for n in range(20)])
+    for reads in range(1, 24):  # the failure in every place of the two rounds over twelve partitions
+        reader, read = TopicReader(log, "feedback"), []
+        log.left = reads
+        for _ in range(2):
+            with contextlib.suppress(LogUnavailable):
+                read += reader.drain()
+        assert log.left < 0
+        log.left = 10**9
+        read += reader.drain()
+        assert sorted(r.event.data.feedback_id for r in read) == sorted(f"f{n}" for n in range(20)), reads
+    log.close()

@@ -74,6 +74,28 @@ def test_an_unknown_adapter_is_refused(tmp_path):
     assert "default-v9-00000000" in refused.stderr
 
 
+def test_an_adapter_without_a_readable_manifest_is_one_line_that_says_so(tmp_path):
+    folder = tmp_path / "adapters" / "default-v9-00000000"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{")
+    refused = plaudit("adapters", "show", "default-v9-00000000", data_dir=tmp_path)
+    assert (refused.returncode, "Traceback" in refused.stderr) == (2, False)
+    assert "manifest.json: json: Invalid JSON" in refused.stderr
+
+
+def test_a_log_that_cannot_be_read_is_one_line_that_says_so(tmp_path):
+    (tmp_path / "log.db").write_bytes(b"not a database " * 1000)
+    refused = plaudit("ab", "status", data_dir=tmp_path)
+    assert (refused.returncode, "Traceback" in refused.stderr) == (2, False)
+    assert "the event log: " in refused.stderr
+
+
+def test_simulated_people_find_the_project_there_and_say_that_nobody_answers(tmp_path):
+    told = plaudit("simulate", "--votes", "1", "--url", "http://127.0.0.1:9/v1", data_dir=tmp_path)
+    assert (told.returncode, "Traceback" in told.stderr) == (2, False)
+    assert "only 0 of 1 votes" in told.stderr
+
+
 def test_a_fresh_data_folder_has_no_adapters_and_a_base_champion(tmp_path):
     assert json.loads(plaudit("adapters", "list", "--json", data_dir=tmp_path).stdout) == []
     assert json.loads(plaudit("ab", "status", "--json", data_dir=tmp_path).stdout)["champion"] == "base"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -299,6 +300,43 @@ def test_a_crash_around_the_append_has_one_effect(world, after):
     world.tick()
     assert world.states() == ["GATED"]
     assert world.controller.deployment.rollouts == 1
+
+
+def test_a_log_that_fails_once_holds_up_one_decision(world, monkeypatch):
+    world.publish()
+
+    def fail(events: Sequence[Event], timeout: float = 10.0) -> list[Position]:
+        raise LogUnavailable("disk")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(world.log, "append", fail)
+        with pytest.raises(LogUnavailable):
+            world.controller.tick()
+    assert world.tick() == ["GATED"]
+
+
+def test_votes_read_before_the_log_failed_count(world, monkeypatch):
+    world.to_canary()
+    world.controller.refresh()
+    world.log.append(list(duels(world.controller.deployment, USERS[:40], prefers=0.8)))
+    read, left = world.log.read, [12 + 24 + 5]  # control, completions twice, then in the midst of the feedback
+
+    def fail_once(*args: object, **kwargs: object) -> list[Record]:
+        left[0] -= 1
+        if left[0] == 0:
+            raise LogUnavailable("broker")
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(world.log, "read", fail_once)
+    for _ in range(2):
+        with contextlib.suppress(LogUnavailable):
+            world.controller.refresh()
+    assert left[0] < 0
+    world.controller.refresh()
+    fresh = world.new_controller()
+    fresh.refresh()
+    assert fresh.evidence().duels.n > 0
+    assert world.controller.evidence() == fresh.evidence()
 
 
 def test_two_controllers_decide_each_change_once(world):

@@ -143,7 +143,7 @@ def test_folders_without_a_readable_manifest_are_reported_and_the_others_listed(
     (registry.root / "notes.txt").write_text("not ours")
     (registry.root / "default-v9-0000000c").write_text("a file")
     assert registry.list("default") == [good]
-    problems = registry.problems("default")
+    problems = registry.scan("default")[1]
     assert sorted(problems) == ["default-v7-0000000a", "default-v8-0000000b", "default-v9-0000000c"]
     assert problems["default-v7-0000000a"].field == "manifest.json"
     assert "manifest.json: json" in str(problems["default-v8-0000000b"])

@@ -55,6 +55,13 @@ def test_a_rank_vllm_does_not_take_is_refused():
         load_settings(train={"lora_rank": 12})
 
 
+def test_settings_that_do_not_fit_each_other_are_refused_with_the_fix():
+    with pytest.raises(SettingsError, match=r"^train\.lora_rank=32: .*max_lora_rank=16.*PLAUDIT_ENGINE__MAX_LORA_RANK"):
+        load_settings(train={"lora_rank": 32})
+    with pytest.raises(SettingsError, match=r"^train\.ppo\.samples_per_prompt=1: .*rloo.*to 2 or more\.$"):
+        load_settings(train={"algorithm": "rloo", "ppo": {"samples_per_prompt": 1}})
+
+
 def test_a_child_process_sees_exactly_the_settings_of_its_parent(monkeypatch, tmp_path):
     mine = load_settings(data_dir=tmp_path / "here", port=4321, train={"min_new_votes": 7}, secret="s3cret")
     for name, value in environment_of(mine).items():
@@ -80,4 +87,4 @@ def test_a_models_preset_yields_to_the_operators_own_setting(monkeypatch):
     starter, other = load_settings(model="starter"), load_settings(model="some/model")
     assert (starter.train.ppo.kl_coef, starter.train.ppo.steps) == (0.2, 3)
     assert (other.train.ppo.kl_coef, other.sampling.temperature) == (0.05, 0.3)
-    assert (load_settings().train.gates.prompts, other.train.gates.prompts) == (128, 1024)
+    assert (load_settings().train.reward.epochs, other.train.reward.epochs) == (2, 6)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from lora_files import publish, write_lora
 from vote_log import completion, events, fill, settings_for, thumb
 
 from feedback.events import Event, FeedbackSet, RolloutChanged
@@ -169,6 +170,30 @@ def test_training_that_diverges_publishes_and_commits_nothing_and_waits_for_more
         logged(settings, events(8, seed=1))
         assert trainer.cycle(minimum=8).new_votes == 68
     assert [line["outcome"] for line in journal(settings.trainer_dir)] == ["diverged", "diverged"]
+
+
+def test_a_champion_of_other_modules_is_not_trained_from_and_the_trainer_says_so(tmp_path, tiny_folder):
+    settings = settings_for(tmp_path, tiny_folder)
+    foreign = publish(Registry(settings.adapters_dir), write_lora(tmp_path / "foreign")).id
+    promoted = RolloutChanged(rollout_id="ro", state="PROMOTED", champion=foreign, challenger=foreign)
+    logged(settings, [Event(id="ro", time=1.0, project="default", key="default", data=promoted), *events(60)])
+    with trainer_of(settings) as trainer:
+        record = trainer.cycle(minimum=8)
+        assert (record.outcome, record.parent) == ("failed", foreign)
+        assert "target_modules" in record.reason
+        assert trainer.cycle(minimum=8) is None  # until more votes come
+    assert not (settings.trainer_dir / "current.json").exists()
+
+
+def test_models_that_were_taught_by_other_people_than_now_are_not_gone_on_from(tmp_path, tiny_folder):
+    settings = settings_for(tmp_path, tiny_folder)
+    logged(settings, events(60, raters=4))  # so few that votes are divided by their questions
+    first = run_cycle(settings)
+    assert first.divided_by == "prompt"
+    logged(settings, shuffled(events(120, seed=1)))
+    second = run_cycle(settings)
+    assert (second.outcome, second.divided_by) == ("no_signal", "rater")
+    assert (state_of(settings).reward, state_of(settings).judge) == (None, None)
 
 
 @pytest.mark.parametrize(("step", "cycles_left"), [("durable", 1), ("prepared", 0)])

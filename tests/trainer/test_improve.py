@@ -279,7 +279,7 @@ def test_a_critic_that_explodes_ends_the_training(tiny: AdapterModel):
         run(tiny, value_learning_rate=1e30, steps=5)
 
 
-def test_it_stops_when_told_or_out_of_time_and_reports_every_step(tiny: AdapterModel):
+def test_it_stops_when_out_of_time_and_reports_every_step(tiny: AdapterModel):
     tiny.add("policy")
     assert len(run(tiny, steps=3).steps) == 3
     assert len(run(tiny, steps=100, time_budget_s=1e-6).steps) == 1
@@ -288,13 +288,12 @@ def test_it_stops_when_told_or_out_of_time_and_reports_every_step(tiny: AdapterM
         tiny,
         PROMPTS,
         low_tokens,
-        settings=settings(steps=100),
+        settings=settings(steps=2),
         algorithm="rloo",
         rollouts=LocalRollouts(tiny),
         seed=0,
         reference="base",
         on_step=seen.append,
-        stop=lambda: len(seen) == 2,
     )
     assert len(seen) == 2
     wanted = {"objective/score", "objective/kl", "objective/rlhf_reward", "policy/entropy", "rollout/ended", "rollout/length"}
