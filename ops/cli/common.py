@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +13,18 @@ import typer
 from ops.errors import CommandError
 from ops.settings import Settings, load_settings
 
-__all__ = ["CommandError", "DataDir", "Json", "Model", "Project", "print_json", "print_table", "settings_from", "when"]
+__all__ = [
+    "CommandError",
+    "DataDir",
+    "Json",
+    "Model",
+    "Project",
+    "no_foreign_bars",
+    "print_json",
+    "print_table",
+    "settings_from",
+    "when",
+]
 
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="Where Plaudit keeps everything. [default: .plaudit]", show_default=False)
@@ -28,6 +40,11 @@ Model = Annotated[
 def settings_from(data_dir: Path | None, **flags: Any) -> Settings:
     """Settings with this command's flags on top; flags that are None were not given."""
     return load_settings(data_dir=data_dir, **flags)
+
+
+def no_foreign_bars() -> None:
+    """Turn the libraries' own progress bars off, before they are imported; ours tell more."""
+    os.environ.setdefault("TQDM_DISABLE", "1")
 
 
 def print_json(value: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from ops.cli import load
-from ops.cli.common import CommandError, DataDir, Json, print_json, settings_from
+from ops.cli.common import CommandError, DataDir, Json, no_foreign_bars, print_json, settings_from
 
 _People = Annotated[
     Literal["taste", "random"],
@@ -92,6 +92,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Judge one adapter against another by the hidden taste without noise, on questions nobody was asked."""
+    no_foreign_bars()
     figures = load("trainer.evaluate:run_evaluation")(
         settings_from(data_dir), champion=champion, initial=initial, prompts=prompts
     )

