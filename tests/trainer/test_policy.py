@@ -182,6 +182,20 @@ def test_an_adapter_for_other_modules_is_refused_and_not_held(tiny: AdapterModel
     assert tiny.names == ("policy",)
 
 
+def test_logprobs_and_entropies_under_an_adapter_are_those_that_trl_computes(tiny: AdapterModel):
+    from trl.trainer.utils import entropy_from_logits, selective_log_softmax  # seconds to import: only here
+
+    tiny.add("policy")
+    noisy(tiny, "policy")
+    logprobs, entropies = tiny.response_logprobs("policy", batch(), with_entropy=True)
+    for row, (prompt, response) in enumerate(zip(PROMPTS, RESPONSES, strict=True)):
+        with tiny.using("policy"), torch.no_grad():
+            logits = tiny.model(input_ids=torch.tensor([prompt + response])).logits[:, len(prompt) - 1 : -1]
+        theirs = selective_log_softmax(logits, torch.tensor([response]))[0]
+        assert torch.allclose(logprobs[row, : len(response)], theirs, atol=1e-5)
+        assert torch.allclose(entropies[row, : len(response)], entropy_from_logits(logits)[0], atol=1e-5)
+
+
 def test_merged_weights_give_the_adapters_logprobs_and_the_base_returns_to_the_bit(tiny: AdapterModel):
     tiny.add("policy")
     noisy(tiny, "policy")
