@@ -165,10 +165,12 @@ class Trainer:
         return Attempt(batch, self._loaded, ref, model)
 
     def _rollouts(self, model: AdapterModel) -> RolloutSource:
-        local = LocalRollouts(model)
-        if self._settings.train.rollouts == "local":
-            return local
-        return with_fallback(EngineRollouts(self._settings.engines[0], model, self._settings.trainer_dir / "rollouts"), local)
+        """From the first engine that delivers; generated here where none does, or none is to."""
+        source: RolloutSource = LocalRollouts(model)
+        if self._settings.train.rollouts == "engine":
+            for url in reversed(self._settings.engines):
+                source = with_fallback(EngineRollouts(url, model, self._settings.trainer_dir / "rollouts"), source)
+        return source
 
     def _standards(self, champion: str) -> Standards:
         """What the champion's own manifest says of it and of those before it."""

@@ -176,3 +176,11 @@ def test_after_one_failure_the_fallback_goes_on_alone(model: AdapterModel, engin
     engine.answer = "tokens"
     assert [s.tokens for s in source.generate("policy", PROMPTS, **ASK)] == wanted
     assert len(engine.seen) == asked
+
+
+def test_another_engine_takes_over_from_a_dead_one(model: AdapterModel, engine: ScriptedVllm, tmp_path: Path):
+    dead, alive = EngineRollouts("http://127.0.0.1:9", model, tmp_path), EngineRollouts(engine.url, model, tmp_path)
+    source = with_fallback(dead, with_fallback(alive, LocalRollouts(model)))
+    assert source.generate("policy", PROMPTS, **ASK)[0].tokens == (65, 66)
+    assert engine.loaded == {}
+    assert list(tmp_path.iterdir()) == []
