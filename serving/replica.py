@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,8 +22,10 @@ _PROBES: Sequence[Sequence[Mapping[str, str]]] = (
 )
 """An adapter must answer at least one of these differently from the base."""
 
-_SAME_LOGPROB = 1e-6
-"""Nats; below it two runs of the same model agree."""
+_CLEAR_GAP = 0.1
+"""Nats between two log-probabilities of one token; less may be the engine's own noise, in bfloat16 under load."""
+
+_Answer = tuple[tuple[str, ...], tuple[float, ...]]
 
 
 class AdapterServesBase(EngineError):
@@ -100,9 +103,10 @@ class Replica:
 
     async def _differs(self, adapter: str, messages: Sequence[Mapping[str, str]]) -> bool:
         theirs, base = await self.engine.probe(adapter, messages), await self.engine.probe(BASE, messages)
-        if theirs[0] != base[0]:
-            return True
-        return any(abs(a - b) > _SAME_LOGPROB for a, b in zip(theirs[1], base[1], strict=True))
+        gap = _gap(theirs, base)
+        if gap == 0 or gap > _CLEAR_GAP:
+            return gap > 0
+        return gap > 2 * _gap(base, await self.engine.probe(BASE, messages))
 
     async def _forget(self, adapter: str) -> None:
         if adapter in await self.engine.loaded():
@@ -114,3 +118,10 @@ class Replica:
         self.ready = False
         self.adapters.clear()
         metrics.ENGINE_READY.set(0)
+
+
+def _gap(one: _Answer, other: _Answer) -> float:
+    """The largest difference of a token's log-probability, in nats; infinity where the tokens differ."""
+    if one[0] != other[0]:
+        return math.inf
+    return max((abs(a - b) for a, b in zip(one[1], other[1], strict=True)), default=0.0)

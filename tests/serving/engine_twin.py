@@ -19,6 +19,10 @@ class EngineTwin:
         self.deaf = False
         """Lists its models, generates nothing."""
         self.without_effect: set[str] = set()
+        self.noise: list[float] = []
+        """What the next probes' log-probabilities are off by, first one first."""
+        self.slight: dict[str, float] = {}
+        """Adapters that say what the base says, at log-probabilities that are off by so much."""
         self.refuses: set[str] = set()
         self.breaks_at_load: set[str] = set()
         """Adapters over whose loading it dies."""
@@ -62,8 +66,9 @@ class EngineTwin:
         self._answer("probe", self._name(model))
         if self.deaf or not self._knows(model):
             raise EngineError(f"no answer from {model}", status=500)
-        who = "base" if model == "base" or model in self.without_effect else model
-        return (who, messages[-1]["content"]), (-1.0, -2.0)
+        alike = model == "base" or model in self.without_effect or model in self.slight
+        off = self.slight.get(model, 0.0) + (self.noise.pop(0) if self.noise else 0.0)
+        return ("base" if alike else model, messages[-1]["content"]), (-1.0 + off, -2.0)
 
     async def close(self) -> None:
         return

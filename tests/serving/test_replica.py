@@ -8,7 +8,7 @@ import pytest
 from engine_twin import EngineTwin
 
 from serving.null_adapter import NULL
-from serving.replica import Replica
+from serving.replica import AdapterServesBase, Replica
 
 
 @pytest.mark.parametrize("held_already", [False, True])
@@ -50,3 +50,27 @@ async def test_an_adapter_that_the_engine_holds_already_is_probed_and_not_loaded
     await replica.register("default-v1-00000000", "/adapters/default-v1-00000000")
     assert replica.adapters == {"default-v1-00000000"}
     assert [call for call, name in engine.calls if name == "default-v1-00000000"] == ["probe"]
+
+
+@pytest.mark.parametrize(
+    ("slight", "noise", "taken"),
+    [
+        (0.0, [], False),
+        (1e-5, [], True),
+        (0.0, [0.01, 0.0, 0.01, 0.02, 0.0, 0.03], False),  # adapter, base, base; and once more with the second question
+        (0.05, [0.01, 0.0, 0.01], True),
+        (0.3, [0.01, 0.0], True),
+    ],
+)
+async def test_an_adapter_must_differ_from_the_base_by_more_than_the_base_from_itself(slight, noise, taken):
+    engine = EngineTwin()
+    engine.slight["default-v1-00000000"] = slight
+    replica = Replica(engine, 5)
+    await replica.look()
+    engine.noise = noise
+    if taken:
+        await replica.register("default-v1-00000000", "/a")
+    else:
+        with pytest.raises(AdapterServesBase):
+            await replica.register("default-v1-00000000", "/a")
+    assert (set(engine.held) == {"default-v1-00000000"}) == taken
