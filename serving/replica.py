@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -36,17 +37,20 @@ class AdapterServesBase(EngineError):
 
 
 class Replica:
-    """Readiness is one generated token under a deadline, asked for again after any failure."""
+    """Readiness is one generated token under a deadline, asked for every ``probe_interval_s`` and after any failure."""
 
-    def __init__(self, engine: Engine, probe_timeout_s: float, null_adapter: Path | None = None) -> None:
+    def __init__(
+        self, engine: Engine, probe_timeout_s: float, null_adapter: Path | None = None, *, probe_interval_s: float = 5.0
+    ) -> None:
         """``null_adapter``: folder of the adapter that stands for the base (`serving.null_adapter`), where one is needed."""
         self.engine = engine
         self._null_adapter = null_adapter
         self.ready = False
         self.adapters: set[str] = set()
         """Registered by us and probed, as far as we know."""
-        self._probe_timeout_s = probe_timeout_s
+        self._probe_timeout_s, self._probe_interval_s = probe_timeout_s, probe_interval_s
         self._was_ready = False
+        self._answered = 0.0
 
     async def look(self) -> bool:
         """Bring ``ready`` and ``adapters`` up to date. True when adapters we had registered are gone: it was restarted."""
@@ -58,12 +62,15 @@ class Replica:
             self._lost()
             return False
         restarted = bool(self.adapters - held)
-        if not self.ready:
-            self.ready = await self.engine.answers(BASE, self._probe_timeout_s)
-            if self.ready and self._was_ready:
-                metrics.ENGINE_RESTARTS.inc()
-            self._was_ready |= self.ready
         self.adapters &= held
+        if not self.ready or time.monotonic() - self._answered > self._probe_interval_s:
+            if not await self.engine.answers(BASE, self._probe_timeout_s):
+                self._lost()
+                return False
+            if not self.ready and self._was_ready:
+                metrics.ENGINE_RESTARTS.inc()
+            self.ready = self._was_ready = True
+            self._answered = time.monotonic()
         metrics.ENGINE_READY.set(self.ready)
         return restarted
 

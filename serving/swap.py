@@ -54,7 +54,8 @@ class AdapterManager:
         clock: Callable[[], float] = time.time,
     ) -> None:
         null_adapter = null_adapter_of(settings)
-        self._replicas = [Replica(engine, settings.engine.probe_timeout_s, null_adapter) for engine in engines]
+        timeout_s, interval_s = settings.engine.probe_timeout_s, settings.engine.probe_interval_s
+        self._replicas = [Replica(engine, timeout_s, null_adapter, probe_interval_s=interval_s) for engine in engines]
         self._registry, self._log, self._settings = registry, log, settings
         self._gateway_id, self._clock = gateway_id, clock
         self._reader: TopicReader | None = None

@@ -74,3 +74,24 @@ async def test_an_adapter_must_differ_from_the_base_by_more_than_the_base_from_i
         with pytest.raises(AdapterServesBase):
             await replica.register("default-v1-00000000", "/a")
     assert (set(engine.held) == {"default-v1-00000000"}) == taken
+
+
+async def test_an_engine_that_lists_its_models_but_generates_nothing_is_lost_at_the_next_probe():
+    engine = EngineTwin()
+    replica = Replica(engine, 5, probe_interval_s=0)
+    await replica.look()
+    assert replica.ready
+    engine.deaf = True
+    await replica.look()
+    assert not replica.ready
+    engine.deaf = False
+    await replica.look()
+    assert replica.ready
+
+
+async def test_a_ready_engine_is_not_asked_for_a_token_at_every_look():
+    engine = EngineTwin()
+    replica = Replica(engine, 5, probe_interval_s=60)
+    for _ in range(3):
+        await replica.look()
+    assert engine.count("answers", "base") == 1
