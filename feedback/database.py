@@ -47,6 +47,7 @@ CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL)
 
 def connect(path: Path) -> sqlite3.Connection:
     """A connection whose commits are on disk when they return. Transactions are begun by hand; any thread may use it."""
+    path.touch(mode=0o600)  # what people say is nobody else's business; SQLite's own files beside it follow
     connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
     _patiently(lambda: connection.execute("PRAGMA journal_mode=WAL"))
     connection.execute("PRAGMA synchronous=FULL")

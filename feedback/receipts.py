@@ -76,9 +76,9 @@ class Receipts:
         try:
             receipt = Receipt.model_validate_json(self._fernet.decrypt(_canonical(token)))
         except (InvalidToken, ValidationError, ValueError, binascii.Error) as error:
-            raise ReceiptInvalid("receipt is not valid: send it exactly as it came with the answer") from error
+            raise ReceiptInvalid("'receipt' is not valid: send it exactly as it came with the answer.") from error
         if self._clock() >= receipt.expires:
-            raise ReceiptExpired("receipt has expired: only newer answers can be rated")
+            raise ReceiptExpired("'receipt' has expired: only newer answers can be rated.")
         return receipt
 
 

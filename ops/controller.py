@@ -25,7 +25,7 @@ from ops.evidence.counts import Counts, Fact, challenger_of, fact_of
 from ops.evidence.weigh import Evidence, weigh
 from ops.logs import configure_logs
 from ops.open_log import open_log_of, tell_lag
-from ops.registry import AdapterManifest, Registry
+from ops.registry import AdapterManifest, GateResult, Registry
 from ops.registry import AdapterRefused as Refusal
 from ops.rollout import decide, refuse, start
 from ops.settings import Settings
@@ -176,7 +176,7 @@ class Controller:
     def _unfit(self, manifest: AdapterManifest) -> str | None:
         """Why an adapter must not be served; None if it may be."""
         if not manifest.passed:
-            failed = [f"{g.name} {g.value} against {g.threshold} {g.detail}".strip() for g in manifest.gates if not g.passed]
+            failed = [_words(gate) for gate in manifest.gates if not gate.passed]
             return "gates failed: " + ("; ".join(failed) or "none was run")
         if manifest.id in self._known.refused:
             return f"a gateway refused it: {self._known.refused[manifest.id]}"
@@ -223,6 +223,11 @@ class Controller:
                 metrics.EVIDENCE.labels(project, test).set(value)
 
 
+def _words(gate: GateResult) -> str:
+    value, threshold = ("nothing" if figure is None else f"{figure:.4g}" for figure in (gate.value, gate.threshold))
+    return f"{gate.name} {value} against {threshold} {gate.detail}".strip()
+
+
 def status(settings: Settings) -> dict[str, Any]:
     """`Controller.status` of the settings' project, from the log as it is now."""
     with open_log_of(settings) as log:
@@ -245,7 +250,8 @@ def run(settings: Settings, *, once: bool = False, json: bool = False, stop: thr
             if json:
                 print(jsonlib.dumps([event.model_dump(mode="json") for event in events]))
             return
-        metrics.serve_metrics(settings.metrics_port_controller, settings.metrics_host)
+        port, host = settings.metrics_port_controller, settings.metrics_host
+        metrics.serve_metrics("metrics_port_controller", port, host, metrics.CONTROLLER, metrics.LOG)
         controller: Controller | None = None
         while not stopped.is_set():
             try:

@@ -12,7 +12,9 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from difflib import get_close_matches
 from pathlib import Path
+from tomllib import TOMLDecodeError
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -302,18 +304,40 @@ class Settings(BaseSettings):
 
 def load_settings(**flags: Any) -> Settings:
     """Settings from all sources; ``flags`` that are None were not given. Raises `SettingsError`, one line a field."""
+    _check_environment()
     try:
         return Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(e) for e in error.errors())) from error
     except SettingsError:
         raise
+    except TOMLDecodeError as error:
+        raise SettingsError(f"plaudit.toml is no TOML: {error}") from error
     except ValueError as error:
         raise SettingsError(f"settings: {error}") from error
 
 
+def _check_environment() -> None:
+    """Raise `SettingsError` for a variable that is nearly a setting; other ``PLAUDIT_…`` ones are others' business."""
+    for variable in os.environ:
+        name = variable.removeprefix("PLAUDIT_").lower().split("__")[0]
+        if variable.startswith("PLAUDIT_") and name not in Settings.model_fields and _meant([name]):
+            raise SettingsError(f"{variable}: there is no such setting{_meant([name])}; they are all in ops/settings.py.")
+
+
+def _meant(path: list[str]) -> str:
+    """The setting whose name is nearest to one that does not exist, as a question; nothing where none is near."""
+    group: Any = Settings
+    for part in path[:-1]:
+        group = group.model_fields[part].annotation if part in getattr(group, "model_fields", {}) else None
+    near = get_close_matches(path[-1], getattr(group, "model_fields", {}), 1, 0.8)
+    return f"; did you mean {'.'.join([*path[:-1], near[0]])}?" if near else ""
+
+
 def _explain(error: Any) -> str:
     path = [str(part) for part in error["loc"]]
+    if error["type"] == "extra_forbidden":
+        return f"{'.'.join(path)}: there is no such setting{_meant(path)}; they are all in ops/settings.py."
     if not path:  # of several fields together: the message names them
         return str(error["msg"]).removeprefix("Value error, ") + "."
     variable = "PLAUDIT_" + "__".join(part.upper() for part in path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from ops.cli import load
 from ops.errors import CommandError
 from ops.logs import configure_logs
 from ops.models import prepared
+from ops.ports import check_port
 from ops.registry import Registry
 from ops.settings import Settings
 from ops.supervisor import ChildSpec, Supervisor
@@ -118,10 +118,18 @@ def readiness(settings: Settings) -> list[str]:
             response.read()
         return []
     except urllib.error.HTTPError as error:
-        body: Any = json.loads(error.read() or b"{}")
-        return list(body.get("reasons", [])) or [f"/readyz says {error.code}"]
+        return _reasons(error.read()) or [f"/readyz says {error.code}"]
     except (urllib.error.URLError, OSError, ValueError) as error:
         return [f"the gateway does not answer ({error})"]
+
+
+def _reasons(body: bytes) -> list[str]:
+    """Those in an answer of ``/readyz``; none where it is somebody else's answer."""
+    try:
+        said: Any = json.loads(body)
+    except ValueError:
+        return []
+    return [str(reason) for reason in said.get("reasons", [])] if isinstance(said, dict) else []
 
 
 def _last_line(path: Path) -> str:
@@ -136,14 +144,8 @@ def _check_ports(settings: Settings) -> None:
         "metrics_port_trainer": (settings.metrics_host, settings.metrics_port_trainer),
         "metrics_port_controller": (settings.metrics_host, settings.metrics_port_controller),
     }
-    for name, address in wanted.items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(address)
-            except OSError as error:
-                fix = f"set PLAUDIT_{name.upper()} to another"
-                raise CommandError(f"{name}={address[1]}: cannot listen on {address[0]} ({error.strerror}); {fix}") from error
+    for name, (host, port) in wanted.items():
+        check_port(name, host, port)
 
 
 def _prepare_model(environment: dict[str, str]) -> None:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import tempfile
 from collections.abc import Awaitable
 from pathlib import Path
 
@@ -88,12 +89,9 @@ class Keeper:
         failures = 0
         try:
             while not stop.is_set():
-                group = await self._start()
-                try:
-                    was_ready, reason = await self._watch(group, stop)
-                finally:
-                    await group.stop()
-                    self._pid_file.unlink(missing_ok=True)
+                # vLLM leaves sockets and files in the folder for temporary ones: it gets one of its own.
+                with tempfile.TemporaryDirectory(prefix="plaudit-", ignore_cleanup_errors=True) as scratch:
+                    was_ready, reason = await self._run(scratch, stop)
                 if reason is None:
                     break
                 failures = 0 if was_ready else failures + 1
@@ -104,7 +102,16 @@ class Keeper:
             self._socket.unlink(missing_ok=True)
             await self._engine.close()
 
-    async def _start(self) -> ProcessGroup:
+    async def _run(self, scratch: str, stop: asyncio.Event) -> tuple[bool, str | None]:
+        """One engine from its start to its end; what `_watch` says of it."""
+        group = await self._start(scratch)
+        try:
+            return await self._watch(group, stop)
+        finally:
+            await group.stop()
+            self._pid_file.unlink(missing_ok=True)
+
+    async def _start(self, scratch: str) -> ProcessGroup:
         with contextlib.suppress(OSError, ValueError):
             if end_leftover(int(self._pid_file.read_text()), mark=str(self._socket)):
                 log.warning("engine_leftover_killed")
@@ -112,7 +119,8 @@ class Keeper:
         self._socket.unlink(missing_ok=True)
         if self._output.exists() and self._output.stat().st_size > _LOG_BYTES:
             self._output.replace(self._output.with_suffix(".log.1"))
-        group = await ProcessGroup.start(self._command.argv, self._command.environment, self._output)
+        environment = {**self._command.environment, "TMPDIR": scratch, "VLLM_RPC_BASE_PATH": scratch}
+        group = await ProcessGroup.start(self._command.argv, environment, self._output)
         self._pid_file.write_text(f"{group.id}\n")
         self.starts += 1
         log.info("engine_starting", group=group.id, output=str(self._output))

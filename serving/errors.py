@@ -6,6 +6,7 @@ Messages say what to do. None of them holds a path, an engine's address or an ad
 from __future__ import annotations
 
 import math
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +18,8 @@ from starlette.exceptions import HTTPException
 from feedback.log import LogError
 from feedback.receipts import ReceiptError, ReceiptExpired
 from serving.engine import EngineError, EngineTimeout, EngineUnavailable
+
+_ENGINES_NAMES = re.compile(r"\s*\(parameter=[^)]*\)")
 
 _logger = structlog.get_logger(__name__)
 
@@ -149,16 +152,20 @@ def _of_engine(error: EngineError) -> ApiError:
         case EngineUnavailable():
             return Unavailable("The model is not available now: try again.", code="engine_unavailable", retry_after_s=2)
         case EngineError(status=400 | 422):
-            return InvalidRequest(error.message, param=error.param, code=_code_of(error))
+            return _refused_by_engine(error)
         case EngineError(status=404):  # it restarted and does not know the adapter yet
             return Unavailable("The model is being loaded: try again.", code="engine_unavailable", retry_after_s=1)
         case _:
             return EngineFailed("The model failed to answer: try again.", code="engine_error")
 
 
-def _code_of(error: EngineError) -> str:
-    too_long = "context length" in error.message or "maximum model length" in error.message
-    return "context_length_exceeded" if too_long else "invalid_value"
+def _refused_by_engine(error: EngineError) -> InvalidRequest:
+    """In the engine's words, without its own names for things."""
+    message = _ENGINES_NAMES.sub("", error.message)
+    if "context length" not in message and "maximum model length" not in message:
+        return InvalidRequest(message, param=error.param)
+    advice = "Shorten the conversation, or ask for fewer tokens."
+    return InvalidRequest(f"{message.rstrip('.')}. {advice}", param="messages", code="context_length_exceeded")
 
 
 def error_response(error: ApiError, request_id: str | None = None) -> JSONResponse:
@@ -195,9 +202,11 @@ def _of_router(request: Request, error: HTTPException) -> ApiError:
     """Starlette's own 404 and 405."""
     path, method = request.url.path, request.method
     if error.status_code == HTTPStatus.NOT_FOUND:
-        answer: ApiError = NotFound(f"There is no {path} here.", code="unknown_url")
+        api = "/v1/chat/completions, /v1/models and /v1/feedback"
+        answer: ApiError = NotFound(f"There is no {path} here: the API is {api}.", code="unknown_url")
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        answer = InvalidRequest(f"{path} does not take {method}.", code="method_not_allowed")
+        allowed = (error.headers or {}).get("Allow", "another method")
+        answer = InvalidRequest(f"{path} does not take {method}: send {allowed}.", code="method_not_allowed")
     else:
         answer = InvalidRequest(str(error.detail))
     answer.status = error.status_code

@@ -27,6 +27,6 @@ def router(manager: AdapterManager) -> APIRouter:
 
     @routes.get("/metrics")
     async def metrics_page() -> Response:
-        return Response(metrics.render(), media_type=_PROMETHEUS)
+        return Response(metrics.render(metrics.GATEWAY, metrics.LOG), media_type=_PROMETHEUS)
 
     return routes

@@ -73,6 +73,7 @@ class KeyStore:
 
     def __init__(self, path: Path | str, clock: Callable[[], float] = time.time) -> None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).touch(mode=0o600)
         self._clock = clock
         self._engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 10.0})
         event.listen(self._engine, "connect", _configure)

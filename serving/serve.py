@@ -8,6 +8,7 @@ from contextlib import suppress
 import uvicorn
 
 from ops.logs import configure_logs
+from ops.ports import check_port
 from ops.settings import Settings
 from serving.app import create_app
 from serving.keys import KeyStore
@@ -25,6 +26,7 @@ def run(settings: Settings) -> None:
     """Serve until told to stop. The first start ever prints an API key, once."""
     configure_logs("gateway")
     settings.data_dir.mkdir(parents=True, exist_ok=True)
+    check_port("port", settings.host, settings.port)
     _print_first_key(settings)
     config = uvicorn.Config(
         create_app(settings),

@@ -72,8 +72,14 @@ class AdapterManager:
     # what requests ask; none of these waits
 
     def deployment(self, project: str) -> Deployment:
-        """What the project serves now: every adapter in it was live when it was put here."""
-        return self._served.get(project) or Deployment.initial(project)
+        """What the project serves now: every adapter in it was live when it was put here.
+
+        Raises `EngineUnavailable` as long as the champion is not known or not live yet: nobody is to get the base instead.
+        """
+        served = self._served.get(project)
+        if served is None and (self._reader is None or project in self._unserved()):
+            raise EngineUnavailable("the champion is not loaded yet")
+        return served or Deployment.initial(project)
 
     def is_live(self, adapter: str) -> bool:
         """Whether every ready engine has it, and one is ready."""
@@ -102,8 +108,12 @@ class AdapterManager:
             return ["the control topic has not been read yet"]
         if not self._ready_replicas():
             return ["no engine answers"]
-        missing = {d.champion for d in self._wanted.values()} - {BASE} - set(self._refused)
-        return [f"champion {adapter} is not loaded yet" for adapter in sorted(missing) if not self.is_live(adapter)]
+        return [f"champion {adapter} is not loaded yet" for adapter in sorted(set(self._unserved().values()))]
+
+    def _unserved(self) -> dict[str, str]:
+        """Champions that are not live, or that requests do not see yet, by project; refused ones are not waited for."""
+        wanted = {p: d.champion for p, d in self._wanted.items() if d.champion != BASE and d.champion not in self._refused}
+        return {p: champion for p, champion in wanted.items() if p not in self._served or not self.is_live(champion)}
 
     # the background task
 

@@ -36,7 +36,7 @@ def explain(error: ValidationError) -> InvalidRequest:
     param = _param(first["loc"])
     match first["type"]:
         case "json_invalid":
-            return InvalidRequest(f"The body is not JSON: {first['msg']}.", code="invalid_json")
+            return InvalidRequest(f"The body is not JSON: {first['msg'].removeprefix('Invalid JSON: ')}.", code="invalid_json")
         case "model_type" | "model_attributes_type" if param is None:
             return InvalidRequest("The body must be one JSON object.", code="invalid_json")
         case "extra_forbidden":
@@ -44,6 +44,10 @@ def explain(error: ValidationError) -> InvalidRequest:
             return InvalidRequest(text, param=param, code="unknown_parameter")
         case "missing":
             return InvalidRequest(f"'{param}' is missing.", param=param, code="missing_required_parameter")
+        case "too_short" | "too_long" as which:
+            most = first["ctx"]["min_length" if which == "too_short" else "max_length"]
+            bound = f"at {'least' if which == 'too_short' else 'most'} {most}"
+            return InvalidRequest(f"'{param}' has {first['ctx']['actual_length']} entries: send {bound}.", param=param)
         case _:
             return InvalidRequest(f"'{param}' is not valid: {_reason(first['msg'])}.", param=param)
 

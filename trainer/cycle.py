@@ -230,7 +230,8 @@ def run(settings: Settings, once: bool = False, json: bool = False) -> None:
         if once:
             _print(run_cycle(settings), json)
         else:
-            metrics.serve_metrics(settings.metrics_port_trainer, settings.metrics_host)
+            port, host = settings.metrics_port_trainer, settings.metrics_host
+            metrics.serve_metrics("metrics_port_trainer", port, host, metrics.TRAINER, metrics.LOG)
             _poll(settings, json)
     except (CheckpointError, ModelError) as error:
         raise CommandError(str(error)) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from ops.cli.common import DataDir, Json, Project, print_json, print_table, settings_from
@@ -23,8 +25,21 @@ def status(data_dir: DataDir = None, project: Project = None, json: Json = False
     if json:
         print_json(figures)
     else:
-        rows = [[key, value] for key, value in figures.items() if key != "history"]
+        rows = [[key, _cell(value)] for key, value in figures.items() if key != "history"]
         print_table("Rollout", ["what", "value"], rows)
         print_table(
             "History", ["rollout", "challenger", "state", "reason"], [list(row.values())[:4] for row in figures["history"]]
         )
+
+
+def _cell(value: Any) -> str:
+    """A figure for people: rounded, and what is in groups one a line."""
+    match value:
+        case float():
+            return f"{value:.4g}"
+        case dict():
+            return "\n".join(f"{name}: {_cell(part).replace(chr(10), ', ')}" for name, part in value.items())
+        case list() | tuple():
+            return "\n".join(_cell(part) for part in value)
+        case _:
+            return "" if value is None else str(value)

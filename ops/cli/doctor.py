@@ -28,11 +28,11 @@ class Finding(NamedTuple):
 def doctor(data_dir: DataDir = None, json: Json = False) -> None:
     """Check Python, packages, memory, disk, port, model and log. Exit status 1 when something must be mended."""
     settings = settings_from(data_dir)
-    findings = [check(settings) for check in CHECKS]
+    findings = [finding if not finding.ok else finding._replace(advice="") for finding in (check(settings) for check in CHECKS)]
     if json:
         print_json([finding._asdict() for finding in findings])
     else:
-        rows = [[f.check, "ok" if f.ok else "MEND", f.figure, "" if f.ok else f.advice] for f in findings]
+        rows = [[f.check, "ok" if f.ok else "MEND", f.figure, f.advice] for f in findings]
         print_table("Plaudit on this machine", ["check", "", "figure", "what to do"], rows)
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 1)
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import nullcontext, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ops.cli import load
 from ops.cli.common import CommandError, DataDir, Json, no_foreign_bars, print_json, settings_from
+
+if TYPE_CHECKING:
+    from ops.crowd import Crowd
+    from ops.settings import Settings
 
 _People = Annotated[
     Literal["taste", "random"],
@@ -61,27 +66,36 @@ def simulate(
 
     from ops.crowd import Crowd
 
-    if key is None:
-        settings = settings_from(data_dir)
-        store = load("serving.keys:KeyStore")(settings.database_path)
-        store.ensure_project(settings.project)
-        key = store.create(settings.project, "app", "simulate", None)[0]
-    crowd = Crowd(load("ops.domain.people:crowd")(count, seed=seed, mode=people), base_url=url, api_key=key, seed=seed)
-
-    async def talk() -> None:
-        try:
-            await crowd.vote(votes, concurrency)
-        finally:
-            await crowd.close()
-
-    asyncio.run(talk())
+    with _key_for_now(settings_from(data_dir)) if key is None else nullcontext(key) as secret:
+        crowd = Crowd(load("ops.domain.people:crowd")(count, seed=seed, mode=people), base_url=url, api_key=secret, seed=seed)
+        asyncio.run(_talk(crowd, votes, concurrency))
     tally = asdict(crowd.tally)
     if json:
         print_json(tally)
     else:
         print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in tally.items() if name != "failures"))
     if crowd.tally.votes < votes:
-        raise CommandError(f"only {crowd.tally.votes} of {votes} votes; the last failures: {crowd.tally.failures[-3:]}")
+        last = "; ".join(dict.fromkeys(crowd.tally.failures[-3:]))
+        raise CommandError(f"--url={url}: only {crowd.tally.votes} of {votes} votes ({last}); does Plaudit run there?")
+
+
+@contextmanager
+def _key_for_now(settings: Settings) -> Iterator[str]:
+    """A key of the data folder's that is revoked again at the end."""
+    store = load("serving.keys:KeyStore")(settings.database_path)
+    store.ensure_project(settings.project)
+    secret, info = store.create(settings.project, "app", "simulate", None)
+    try:
+        yield secret
+    finally:
+        store.revoke(info.id)
+
+
+async def _talk(crowd: Crowd, votes: int, concurrency: int) -> None:
+    try:
+        await crowd.vote(votes, concurrency)
+    finally:
+        await crowd.close()
 
 
 def evaluate(

@@ -78,6 +78,7 @@ class Demo:
                 await asyncio.gather(watcher, return_exceptions=True)
                 self._facts.refresh()
                 live.refresh()
+                print(flush=True)  # the table itself ends without one where there is no terminal
 
     def _render(self) -> Any:
         return board(self._stages.current, self._stages.elapsed, self._crowd.tally, self._facts, self._evidence)
@@ -177,8 +178,18 @@ def run_demo(data_dir: Path, models_dir: Path, port: int, plan: Plan, report_pat
         report = write_report(
             report_path, settings, plan, crowd.tally, facts, figures, stages.seconds, time.monotonic() - started
         )
-    print(f"\n{closing_line(report)}")
+    if report["champion_final"] == report["champion_initial"]:
+        print(_why_not(facts))
+    print(closing_line(report))
     return report
+
+
+def _why_not(facts: Facts) -> str:
+    """Why nobody was promoted, as the last who said something put it."""
+    changes, cycles = facts.rollout_changes(), facts.cycles()
+    if changes and changes[-1].state != "REFUSED":
+        return f"nothing was promoted: {changes[-1].challenger} is {changes[-1].state}, {changes[-1].reason}"
+    return f"nothing was promoted: {cycles[-1]['outcome']}, {cycles[-1]['reason']}" if cycles else "nothing was promoted"
 
 
 async def _talk(demo: Demo, crowd: Crowd) -> None:

@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 from ops.cli import COMMANDS, load
 
@@ -94,6 +96,40 @@ def test_simulated_people_find_the_project_there_and_say_that_nobody_answers(tmp
     told = plaudit("simulate", "--votes", "1", "--url", "http://127.0.0.1:9/v1", data_dir=tmp_path)
     assert (told.returncode, "Traceback" in told.stderr) == (2, False)
     assert "only 0 of 1 votes" in told.stderr
+    (key,) = json.loads(plaudit("keys", "list", "--json", data_dir=tmp_path).stdout)
+    assert (key["name"], key["revoked"] is not None) == ("simulate", True)
+
+
+def test_the_doctor_and_the_processes_say_who_has_a_port(tmp_path):
+    class Elsewhere(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Elsewhere) as other:
+        threading.Thread(target=other.serve_forever, daemon=True).start()
+        port = str(other.server_port)
+        told = plaudit("doctor", "--json", data_dir=tmp_path, PLAUDIT_PORT=port)
+        findings = {row["check"]: row for row in json.loads(told.stdout)}
+        assert (told.returncode, findings["port"]["figure"]) == (1, f"{port} is taken")
+        assert "/readyz says 404" in findings["port"]["advice"]
+        ports = (["serve"], "PORT"), (["control"], "METRICS_PORT_CONTROLLER")
+        for command, name in ports:
+            refused = plaudit(*command, data_dir=tmp_path, **{f"PLAUDIT_{name}": port})
+            assert refused.returncode == 2
+            assert refused.stderr.splitlines()[-1].startswith(f"plaudit: {name.lower()}={port}: cannot listen on 127.0.0.1")
+        other.shutdown()
+
+
+def test_what_people_say_is_for_the_owners_eyes_only(tmp_path):
+    plaudit("ab", "status", data_dir=tmp_path)
+    plaudit("keys", "create", data_dir=tmp_path)
+    assert {name: (tmp_path / name).stat().st_mode & 0o777 for name in ("log.db", "plaudit.db")} == {
+        "log.db": 0o600,
+        "plaudit.db": 0o600,
+    }
 
 
 def test_a_fresh_data_folder_has_no_adapters_and_a_base_champion(tmp_path):

@@ -435,7 +435,7 @@ def test_status_is_json_with_rates_intervals_evidence_and_history(world):
 
 def test_a_tick_shows_state_and_evidence_as_metrics(world):
     world.to_canary()
-    text = metrics.render().decode()
+    text = metrics.render(metrics.CONTROLLER).decode()
     assert 'plaudit_rollout_state{project="default",state="CANARY"} 1.0' in text
     assert 'plaudit_rollout_state{project="default",state="GATED"} 0.0' in text
     assert 'plaudit_rollout_log_evidence{project="default",test="promotion"}' in text

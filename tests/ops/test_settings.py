@@ -50,6 +50,22 @@ def test_a_misspelt_nested_setting_is_refused(tmp_path):
         load_settings()
 
 
+def test_a_misspelt_name_is_answered_with_the_nearest_setting(tmp_path, monkeypatch):
+    (tmp_path / "plaudit.toml").write_text("[train.ppo]\nkl_coeff = 0.3\n")
+    with pytest.raises(SettingsError, match=r"train\.ppo\.kl_coeff: there is no such .* mean train\.ppo\.kl_coef\?"):
+        load_settings()
+    (tmp_path / "plaudit.toml").write_text("[train\n")
+    with pytest.raises(SettingsError, match=r"^plaudit\.toml is no TOML: "):
+        load_settings()
+    (tmp_path / "plaudit.toml").unlink()
+    monkeypatch.setenv("PLAUDIT_PORTT", "1")
+    with pytest.raises(SettingsError, match=r"^PLAUDIT_PORTT: there is no such setting; did you mean port\?"):
+        load_settings()
+    monkeypatch.delenv("PLAUDIT_PORTT")
+    monkeypatch.setenv("PLAUDIT_API_KEY", "somebody else's")
+    load_settings()
+
+
 def test_a_rank_vllm_does_not_take_is_refused():
     with pytest.raises(SettingsError, match=r"train\.lora_rank=12: .*vLLM takes one of .*PLAUDIT_TRAIN__LORA_RANK"):
         load_settings(train={"lora_rank": 12})

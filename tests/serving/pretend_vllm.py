@@ -7,6 +7,7 @@ stops answering after its first token, in its first run alone (the file "ran" be
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socketserver
 import subprocess
@@ -50,6 +51,9 @@ def main(socket: str, manner: str) -> None:
     ran = Path(socket).with_name("ran")
     Handler.deaf = manner == "deaf" and not ran.exists()
     ran.touch()
+    scratch = Path(os.environ.get("TMPDIR", ran.parent))
+    (scratch / "litter").touch()
+    ran.with_name("scratch").write_text(str(scratch))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     program = STUBBORN if manner == "stubborn" else CHILD
     child = subprocess.Popen([sys.executable, "-S", "-c", program], stdout=subprocess.PIPE)

@@ -74,8 +74,11 @@ async def test_told_to_stop_it_leaves_no_process_within_five_seconds_though_one_
     async with kept(tmp_path, "stubborn") as one:
         group = await one.answering()
         assert is_running(group)
+        scratch = Path((tmp_path / "scratch").read_text())
+        assert (scratch / "litter").exists()
         told = time.monotonic()
     assert time.monotonic() - told < 5
+    assert not scratch.exists()
     assert not is_running(group)
     assert not one.pid_file.exists()
     assert not one.socket.exists()

@@ -63,6 +63,20 @@ def test_a_request_that_is_not_right_is_refused_by_field(
     assert len(served.events("completions")) == before
 
 
+def test_what_is_wrong_is_told_in_plain_words(served: Gateway):
+    chat, bearer = "/v1/chat/completions", served.bearer
+    told = [
+        error_of(served.http.post(chat, headers=bearer, json=question() | {"messages": []}), 400),
+        error_of(served.http.post(chat, headers=bearer, content=b"{"), 400),
+        error_of(served.http.get(chat, headers=bearer), 405),
+    ]
+    assert [error["message"].split(" at ")[0] for error in told] == [
+        "'messages' has 0 entries: send",
+        "The body is not JSON: EOF while parsing an object",
+        "/v1/chat/completions does not take GET: send POST.",
+    ]
+
+
 @pytest.mark.parametrize("route", ["/v1/chat/completions", "/v1/feedback"])
 @pytest.mark.parametrize(
     "body",

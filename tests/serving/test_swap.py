@@ -13,9 +13,9 @@ from swap_world import PUBLISHED, World
 from feedback.events import AdapterLive, AdapterRefused
 from feedback.log import LogUnavailable
 from feedback.sqlite_log import SqliteLog
-from ops.deployment import Deployment
-from ops.metrics import REGISTRY
+from ops.metrics import GATEWAY
 from ops.registry import Registry
+from serving.engine import EngineUnavailable
 from serving.swap import AdapterManager
 
 
@@ -76,7 +76,7 @@ async def test_an_engine_that_becomes_ready_without_the_adapters_takes_them_off_
 
 async def test_going_live_is_told_and_counted_once_with_the_seconds_since_publication(world):
     def counted() -> float:
-        return REGISTRY.get_sample_value("plaudit_swaps_total", {"outcome": "live"}) or 0.0
+        return GATEWAY.get_sample_value("plaudit_swaps_total", {"outcome": "live"}) or 0.0
 
     manager, before = world.gateway(), counted()
     adapter = world.publish()
@@ -232,7 +232,14 @@ async def test_a_restarted_gateway_serves_the_same_and_says_that_it_loaded_again
     await first.reconcile()
     second = world.gateway("gw-2")
     assert second.ready() == ["the control topic has not been read yet"]
-    assert second.deployment("default") == Deployment.initial("default")
+    with pytest.raises(EngineUnavailable):  # nobody gets the base instead of the champion
+        second.deployment("default")
+    await second._read()
+    await second._look()
+    for replica in second._replicas:
+        await second._bring(champion, replica)
+    assert second.is_live(champion)
+    assert second.ready() == [f"champion {champion} is not loaded yet"]  # requests do not see it yet
     await second.reconcile()
     assert second.deployment("default") == first.deployment("default")
     told = {(live.adapter, live.gateway): live.reload for live in world.told(AdapterLive)}

@@ -34,5 +34,6 @@ def learned(name: str, figures: Figures) -> GateResult:
         passed=low > figures.majority,
         value=low,
         threshold=figures.majority,
-        detail=f"accuracy {figures.accuracy:.3f} of n={figures.n} votes of others, less a standard error; the majority's",
+        detail=f"accuracy {figures.accuracy:.3f} on n={figures.n} votes of others, less a standard error, "
+        f"against the majority's {figures.majority:.3f}",
     )
