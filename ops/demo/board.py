@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console, Group
@@ -14,9 +15,16 @@ from ops.crowd import Tally
 from ops.demo.facts import Facts
 
 
-def live_board(render: Callable[[], Group]) -> Live:
+@contextmanager
+def live_board(render: Callable[[], Group]) -> Iterator[Live]:
     """A table that redraws itself twice a second on a terminal; elsewhere only its last state is printed."""
-    return Live(get_renderable=render, console=Console(), refresh_per_second=2, transient=False)
+    console = Console()
+    try:
+        with Live(get_renderable=render, console=console, refresh_per_second=2, transient=False) as live:
+            yield live
+    finally:
+        if not console.is_terminal:
+            print(flush=True)  # which rich leaves out there
 
 
 def board(stage: str, seconds: float, tally: Tally, facts: Facts, evidence: dict[str, Any]) -> Group:

@@ -78,7 +78,6 @@ class Demo:
                 await asyncio.gather(watcher, return_exceptions=True)
                 self._facts.refresh()
                 live.refresh()
-                print(flush=True)  # the table itself ends without one where there is no terminal
 
     def _render(self) -> Any:
         return board(self._stages.current, self._stages.elapsed, self._crowd.tally, self._facts, self._evidence)
