@@ -23,7 +23,7 @@ def live_board(render: Callable[[], Group]) -> Iterator[Live]:
         with Live(get_renderable=render, console=console, refresh_per_second=2, transient=False) as live:
             yield live
     finally:
-        if not console.is_terminal or console.is_dumb_terminal:
+        if not console.is_terminal:
             print(flush=True)  # which rich leaves out there
 
 
