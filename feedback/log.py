@@ -131,9 +131,17 @@ class TopicReader:
     def __init__(self, log: EventLog, topic: Topic, offsets: dict[int, int] | None = None) -> None:
         self._log = log
         self.topic = topic
-        self.offsets = {p: log.earliest(topic, p) for p in range(log.partitions(topic))} | (offsets or {})
+        self._from = offsets or {}
+        self._offsets: dict[int, int] | None = None
         self._seen: dict[str, None] = {}
         self._failure: LogError | None = None
+
+    @property
+    def offsets(self) -> dict[int, int]:
+        """Next offset to read, by partition. The log is asked for its partitions at the first look, not before."""
+        if self._offsets is None:
+            self._offsets = self._beginning()
+        return self._offsets
 
     def poll(self, limit: int = 1000) -> list[Record]:
         """New records of every partition, at most ``limit`` of each; advances the reader's offsets past them."""
@@ -158,7 +166,11 @@ class TopicReader:
 
     def lag(self) -> int:
         """How many records are behind the end of the log."""
-        return sum(self._log.end(self.topic, p) - offset for p, offset in self.offsets.items())
+        offsets = self._beginning() if self._offsets is None else self._offsets  # another thread may ask
+        return sum(self._log.end(self.topic, p) - offset for p, offset in offsets.items())
+
+    def _beginning(self) -> dict[int, int]:
+        return {p: self._log.earliest(self.topic, p) for p in range(self._log.partitions(self.topic))} | self._from
 
     def _read(self, records: list[Record], limit: int) -> bool:
         """Adds what is new to ``records``; False at the end of the log."""

@@ -252,16 +252,11 @@ def run(settings: Settings, *, once: bool = False, json: bool = False, stop: thr
             return
         port, host = settings.metrics_port_controller, settings.metrics_host
         metrics.serve_metrics("metrics_port_controller", port, host, metrics.CONTROLLER, metrics.LOG)
-        controller: Controller | None = None
+        controller = Controller(log, settings)
+        tell_lag("controller", controller.readers.values())
         while not stopped.is_set():
             try:
-                controller = controller or _watched(Controller(log, settings))
                 controller.tick()
             except (LogError, OSError, TimeoutError) as error:
                 _logger.error("tick_failed", error=str(error))
             stopped.wait(settings.rollout.poll_s)
-
-
-def _watched(controller: Controller) -> Controller:
-    tell_lag("controller", controller.readers.values())
-    return controller

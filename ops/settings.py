@@ -191,9 +191,7 @@ class _Toml(TomlConfigSettingsSource):
         values = super().__call__()
         for name in values:
             if name not in self.settings_cls.model_fields:
-                raise SettingsError(
-                    f"{name}: plaudit.toml names it, but there is no such setting; they are all in ops/settings.py"
-                )
+                raise SettingsError(_no_such(name, [name]))
         return values
 
 
@@ -322,7 +320,11 @@ def _check_environment() -> None:
     for variable in os.environ:
         name = variable.removeprefix("PLAUDIT_").lower().split("__")[0]
         if variable.startswith("PLAUDIT_") and name not in Settings.model_fields and _meant([name]):
-            raise SettingsError(f"{variable}: there is no such setting{_meant([name])}; they are all in ops/settings.py.")
+            raise SettingsError(_no_such(variable, [name]))
+
+
+def _no_such(name: str, path: list[str]) -> str:
+    return f"{name}: there is no such setting{_meant(path)}; they are all in ops/settings.py."
 
 
 def _meant(path: list[str]) -> str:
@@ -337,7 +339,7 @@ def _meant(path: list[str]) -> str:
 def _explain(error: Any) -> str:
     path = [str(part) for part in error["loc"]]
     if error["type"] == "extra_forbidden":
-        return f"{'.'.join(path)}: there is no such setting{_meant(path)}; they are all in ops/settings.py."
+        return _no_such(".".join(path), path)
     if not path:  # of several fields together: the message names them
         return str(error["msg"]).removeprefix("Value error, ") + "."
     variable = "PLAUDIT_" + "__".join(part.upper() for part in path)

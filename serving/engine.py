@@ -179,7 +179,7 @@ class VllmEngine:
         return {**body, "model": self.base_name if body["model"] == BASE else body["model"]}
 
     def _open_session(self) -> aiohttp.ClientSession:
-        """The session, made on first use: aiohttp wants the running event loop."""
+        """aiohttp's client, made on first use: it wants the running event loop."""
         if self._session is None:
             path = self.url.removeprefix("unix:")
             connector = (

@@ -2,7 +2,7 @@
 
 A real one is `PLAUDIT_TEST_KAFKA=host:port` (somebody's own), else started from the distribution in
 `PLAUDIT_KAFKA_HOME` (a folder with ``libs/*.jar``, Java 17), else there is none and its tests are skipped.
-`COVERED` names what the session has run against.
+`COVERED` names what the tests have run against.
 """
 
 from __future__ import annotations
@@ -213,7 +213,7 @@ def _free_port() -> int:
 
 @pytest.fixture(scope="session")
 def mock_kafka() -> Iterator[MockCluster]:
-    """Three brokers in this process, all up at the start of the session; who takes them down brings them up again."""
+    """Three brokers in this process, all up at first; who takes them down brings them up again."""
     COVERED.append("Kafka protocol: librdkafka's mock cluster")
     cluster = MockCluster()
     yield cluster

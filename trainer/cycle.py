@@ -240,20 +240,18 @@ def run(settings: Settings, once: bool = False, json: bool = False) -> None:
 
 
 def _poll(settings: Settings, json: bool) -> NoReturn:
-    """Cycles whenever enough is new. A log that fails is read again from its start, by a new trainer."""
     waiting = threading.Event()
-    while True:
-        try:
-            with trainer_of(settings) as trainer:
-                tell_lag("trainer", trainer.readers)
-                while True:
-                    record = trainer.cycle(settings.train.min_new_votes)
-                    if record is not None:
-                        _print(record, json)
-                    waiting.wait(settings.train.poll_s)
-        except LogUnavailable as error:
-            _log.warning("log_unavailable", error=str(error))
-        waiting.wait(settings.train.poll_s)
+    with trainer_of(settings) as trainer:
+        tell_lag("trainer", trainer.readers)
+        while True:
+            try:
+                record = trainer.cycle(settings.train.min_new_votes)
+            except LogUnavailable as error:
+                _log.warning("log_unavailable", error=str(error))
+                record = None
+            if record is not None:
+                _print(record, json)
+            waiting.wait(settings.train.poll_s)
 
 
 class _Asked(BaseException):
