@@ -10,16 +10,17 @@ For example ``PLAUDIT_PORT=9000``, ``PLAUDIT_TRAIN__MIN_NEW_VOTES=64``, or in ``
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 from difflib import get_close_matches
 from pathlib import Path
 from tomllib import TOMLDecodeError
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from ops.errors import SettingsError
 from ops.presets import PRESETS
@@ -76,9 +77,18 @@ class LimitSettings(_Group):
     max_n: int = Field(default=4, ge=1, le=16)
     max_messages: int = Field(default=256, ge=1)
     max_tokens: int = Field(default=4096, ge=1, description="The longest answer a request may ask for.")
+    max_depth: int = Field(default=32, ge=4, le=100, description="Lists and objects inside each other in a request's body.")
+    max_connections: int = Field(default=2048, ge=1, description="Open connections a worker takes; more are told to come back.")
+    header_timeout_s: float = Field(default=10, gt=0, description="A request's headers must have arrived by then.")
     body_timeout_s: float = Field(default=20, gt=0, description="A request's body must have arrived by then.")
+    send_timeout_s: float = Field(default=30, gt=0, description="A client that reads nothing for so long is hung up on.")
     request_timeout_s: float = Field(default=120, gt=0, description="One chat request, from first byte to last.")
+    engine_wait_s: float = Field(default=60, ge=0, description="How long a request waits for an engine that is being restarted.")
     receipt_days: float = Field(default=30, gt=0, description="How long a receipt lets its holder rate.")
+    capture_mb: int = Field(default=64, ge=1, description="Memory for completion events while the log is down.")
+    redis_url: SecretStr | None = Field(
+        default=None, description="redis://…: keys' limits are counted there, for several gateways; None: on this machine."
+    )
 
 
 class RewardSettings(_Group):
@@ -217,7 +227,13 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535, description="The gateway.")
     page: Literal["auto", "on", "off"] = Field(default="auto", description="Chat page without a key; auto: on loopback only.")
-    engine_urls: tuple[str, ...] = Field(default=(), description="Engines run elsewhere; empty: one of our own.")
+    admin_host: str = "127.0.0.1"
+    admin_port: int | None = Field(default=None, ge=1, le=65535, description="Where admin routes are; None: nowhere.")
+    workers: int = Field(default=1, ge=1, le=64, description="Processes of the gateway, on one port.")
+    engine_urls: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Engines run elsewhere, with commas between; empty: one of our own."
+    )
+    engine_url: str | None = Field(default=None, description="The same for a single engine.")
     log_backend: Literal["sqlite", "kafka"] = "sqlite"
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     kafka_topic_prefix: str = "plaudit"
@@ -244,6 +260,27 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, dotenv_settings, _Toml(settings_cls), _Preset(settings_cls)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_engine_is_a_list_of_one(cls, values: dict[str, Any]) -> dict[str, Any]:
+        one = values.get("engine_url")
+        return values | {"engine_urls": (one,)} if one and not values.get("engine_urls") else values
+
+    @field_validator("engine_urls", mode="before")
+    @classmethod
+    def _split_at_commas(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        return json.loads(value) if value.startswith("[") else [url.strip() for url in value.split(",") if url.strip()]
+
+    @field_validator("engine_urls")
+    @classmethod
+    def _engines_have_addresses(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if not url.startswith(("http://", "https://", "unix:/")):
+                raise ValueError(f"{url!r} is no address of an engine: write http://host:port or unix:/path/to/socket")
+        return urls
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Settings:
