@@ -102,6 +102,14 @@ class ClientGone(ApiError):
     code = "client_gone"
 
 
+class RateLimited(ApiError):
+    """A key has used up what it may. ``retry_after_s`` is when there is room again."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+
+
 class EngineFailed(ApiError):
     status = 502
     code = "engine_error"
