@@ -33,14 +33,21 @@ from ops.adapter_files import (
     read_file,
     read_json,
 )
+from ops.projects import PROJECT_NAME
 
-__all__ = ["AdapterManifest", "AdapterRefused", "GateResult", "Registry"]
+__all__ = ["AdapterManifest", "AdapterRefused", "GateResult", "Registry", "project_of"]
 
-_ID = re.compile(r"(?P<project>[a-z0-9][a-z0-9-]{0,40})-v(?P<version>[1-9][0-9]{0,8})-(?P<digest>[0-9a-f]{8})")
+_ID = re.compile(rf"(?P<project>{PROJECT_NAME})-v(?P<version>[1-9][0-9]{{0,8}})-(?P<digest>[0-9a-f]{{8}})")
 _LOCK_TIMEOUT_S = 30.0
 _UNCOVERED = {"id", "version", "created", "published"}
 
 _logger = structlog.get_logger(__name__)
+
+
+def project_of(adapter: str) -> str | None:
+    """The project in an adapter's id; None for what is no adapter id."""
+    matched = _ID.fullmatch(adapter)
+    return matched and matched["project"]
 
 
 class GateResult(Frozen):

@@ -24,6 +24,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from ops.errors import SettingsError
 from ops.presets import PRESETS
+from ops.projects import PROJECT_NAME
 
 __all__ = ["Settings", "SettingsError", "load_settings"]
 
@@ -223,7 +224,7 @@ class Settings(BaseSettings):
     data_dir: Path = Field(default=Path(".plaudit"), description="Everything Plaudit keeps: log, keys, models, adapters.")
     model: str = Field(default=DEFAULT_MODEL, description="'smollm2', 'starter', a Hugging Face id, or a path.")
     model_cache: Path | None = Field(default=None, description="Where prepared models are kept; None: in the data folder.")
-    project: str = Field(default="default", pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")
+    project: str = Field(default="default", pattern=f"^{PROJECT_NAME}$")
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=1, le=65535, description="The gateway.")
     page: Literal["auto", "on", "off"] = Field(default="auto", description="Chat page without a key; auto: on loopback only.")

@@ -12,6 +12,8 @@ from serving.keys import Caller, KeyStore, Role
 from serving.sessions import Sessions
 
 _CHAT_ROLES: tuple[Role, ...] = ("app", "operator", "visitor")
+_NAMED = 5
+"""How many of a key's projects a message names."""
 
 
 class Authenticator:
@@ -66,8 +68,10 @@ class Authenticator:
         return self._sessions.check(token)
 
 
-def require_project(caller: Caller, model: str) -> None:
-    """Raise `NotFound` unless ``model`` is the caller's project: other names, adapters' too, do not exist for it."""
-    if model != caller.project:
-        text = f"There is no model {model[:100]!r} for this key: use {caller.project!r} (see GET /v1/models)."
-        raise NotFound(text, param="model", code="model_not_found")
+def require_project(caller: Caller, model: str) -> str:
+    """The project that ``model`` names. Raises `NotFound` unless it is the caller's: adapters and others do not exist for it."""
+    if caller.may(model):
+        return model
+    known = ", ".join(map(repr, caller.projects[:_NAMED]))
+    text = f"There is no model {model[:100]!r} for this key: use {known} (see GET /v1/models)."
+    raise NotFound(text, param="model", code="model_not_found")

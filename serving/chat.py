@@ -43,8 +43,8 @@ def router(rooms: Rooms, authenticator: Authenticator, user_secret: bytes, coin:
 
     def _plan(request: Request, body: ChatRequest, caller: Caller) -> Plan:
         first = next((m.content for m in body.messages if m.role == "user"), body.messages[0].content)
-        person = identify(user_secret, caller, body.user, body.conversation or _conversation_of(request), first)
-        deployment = rooms.manager.deployment(caller.project)
+        person = identify(user_secret, caller, body.model, body.user, body.conversation or _conversation_of(request), first)
+        deployment = rooms.manager.deployment(body.model)
         choices = choose(deployment, person.unit, n=body.n, compare=body.compare, live=rooms.manager.is_live, coin=coin)
         comparison_id = new_id("cmp_") if body.compare else None
         sampling = sampling_of(body, rooms.sampling)

@@ -62,8 +62,8 @@ def router(
         """What the feedback is about: the receipt sent, else what is known of the id named."""
         if token is not None:
             receipt = receipts.open(token)
-            if caller is not None and caller.project != receipt.project:
-                raise Forbidden("This receipt is of another project than the API key.", param="receipt")
+            if caller is not None and not caller.may(receipt.project):
+                raise Forbidden("This receipt is of a project that is not the API key's.", param="receipt")
             return receipt
         if caller is None:
             raise Unauthenticated("Send the answer's 'receipt', or an API key and the answer's 'completion_id'.", param="receipt")
@@ -76,7 +76,7 @@ def router(
             text = f"Say what this is about: send the answer's 'receipt', or its '{wanted}'."
             raise InvalidRequest(text, param=wanted, code="missing_required_parameter")
         receipt = await index.find(body.comparison_id or body.completion_id or "")
-        if receipt is None or receipt.project != caller.project:
+        if receipt is None or not caller.may(receipt.project):
             text = f"'{param}' is not among the last {index.capacity} answers of this project: send the answer's 'receipt'."
             raise NotFound(text, param=param, code="unknown_completion")
         if clock() >= receipt.expires:

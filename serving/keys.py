@@ -5,20 +5,26 @@ from __future__ import annotations
 import hashlib
 import secrets
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
-from sqlalchemy import Column, Float, MetaData, String, Table, create_engine, event, exists, insert, select, update
+from sqlalchemy import Connection, delete, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from feedback.ids import new_id
+from ops.projects import check_origin, check_project_name
+from serving import tables
 
 Role = Literal["app", "annotator", "operator", "visitor"]
 """``app``: an application's backend. ``visitor``: a browser with the chat page's session, never a key."""
 
 KEY_ROLES = tuple(role for role in get_args(Role) if role != "visitor")
+ALL_PROJECTS = "*"
+"""In a key's place for a project: all there are, those made later too. For operators."""
+
 FIRST_KEY = "key_first"
 """Id of the key made at first start: two processes that start at once cannot both make it."""
 
@@ -28,31 +34,40 @@ _REMEMBERED_S = 1.0
 
 _MOST_REMEMBERED = 1024
 
-_metadata = MetaData()
-_projects = Table("projects", _metadata, Column("id", String, primary_key=True), Column("created", Float, nullable=False))
-_keys = Table(
-    "keys",
-    _metadata,
-    Column("id", String, primary_key=True),
-    Column("digest", String, nullable=False, unique=True),
-    Column("project", String, nullable=False, index=True),
-    Column("role", String, nullable=False),
-    Column("name", String, nullable=False),
-    Column("created", Float, nullable=False),
-    Column("expires", Float),
-    Column("revoked", Float),
-)
+
+@dataclass(frozen=True)
+class KeyLimits:
+    """What a key's holder may use; None: as much as there is."""
+
+    requests_per_min: int | None = None
+    tokens_per_min: int | None = None
+    concurrent: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not 1 <= value < 2**31:
+                raise ValueError(f"{name}={value}: use a whole number from 1 on, or none for no limit")
+
+
+UNLIMITED = KeyLimits()
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a request, and for which project."""
+    """Who makes a request, and for which projects."""
 
-    project: str
+    projects: tuple[str, ...]
     role: Role
     key_id: str | None = None
     visitor: str | None = None
     """A browser's own random id, from its session."""
+    limits: KeyLimits = UNLIMITED
+    everywhere: bool = False
+    """The key is for all projects: ``projects`` are those there are now."""
+
+    def may(self, project: str) -> bool:
+        """Whether the project exists for this caller."""
+        return project in self.projects
 
 
 @dataclass(frozen=True)
@@ -60,68 +75,134 @@ class KeyInfo:
     """A key without its secret. Times are Unix seconds; ``expires`` None: never."""
 
     id: str
-    project: str
+    projects: tuple[str, ...]
+    """`ALL_PROJECTS` alone, or names."""
     role: Role
     name: str
     created: float
-    expires: float | None
-    revoked: float | None
+    expires: float | None = None
+    revoked: float | None = None
+    limits: KeyLimits = UNLIMITED
+
+    @property
+    def everywhere(self) -> bool:
+        return self.projects == (ALL_PROJECTS,)
+
+    def holds(self, now: float) -> bool:
+        """Whether it is neither expired nor revoked."""
+        return self.revoked is None and (self.expires is None or now < self.expires)
+
+
+class _Known(NamedTuple):
+    until: float
+    info: KeyInfo
+    caller: Caller
 
 
 class KeyStore:
     """Any number of processes may use one file at once."""
 
     def __init__(self, path: Path | str, clock: Callable[[], float] = time.time) -> None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).touch(mode=0o600)
         self._clock = clock
-        self._engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 10.0})
-        event.listen(self._engine, "connect", _configure)
-        _metadata.create_all(self._engine)
-        self._remembered: dict[str, tuple[float, KeyInfo]] = {}
+        self._engine = tables.open_tables(path)
+        self._remembered: dict[str, _Known] = {}
+
+    # projects
 
     def ensure_project(self, project: str) -> None:
+        self.create_project(project)
+
+    def create_project(self, project: str, origins: Iterable[str] = ()) -> bool:
+        """Make a project, with the origins of its web pages; False, and nothing changed, when it is there already.
+
+        Raises ValueError for what cannot be a project's name or an origin.
+        """
+        checked = _origins(origins)
         try:
             with self._engine.begin() as connection:
-                connection.execute(insert(_projects).values(id=project, created=self._clock()))
+                connection.execute(insert(tables.projects).values(id=check_project_name(project), created=self._clock()))
+                _write_origins(connection, project, checked)
         except IntegrityError:
-            return  # it is there
+            return False
+        self._remembered.clear()  # keys for all projects know one more
+        return True
 
     def projects(self) -> dict[str, float]:
         """When each project was made, oldest first."""
+        query = select(tables.projects).order_by(tables.projects.c.created, tables.projects.c.id)
         with self._engine.connect() as connection:
-            rows = connection.execute(select(_projects).order_by(_projects.c.created, _projects.c.id)).all()
-        return {row.id: row.created for row in rows}
+            return {row.id: row.created for row in connection.execute(query)}
 
-    def create(self, project: str, role: Role, name: str = "", ttl: float | None = None) -> tuple[str, KeyInfo]:
+    def origins(self) -> dict[str, tuple[str, ...]]:
+        """The origins of the projects that name any, sorted."""
+        named: defaultdict[str, list[str]] = defaultdict(list)
+        query = select(tables.project_origins).order_by(tables.project_origins.c.origin)
+        with self._engine.connect() as connection:
+            for row in connection.execute(query):
+                named[row.project].append(row.origin)
+        return {project: tuple(origins) for project, origins in named.items()}
+
+    def set_origins(self, project: str, origins: Iterable[str]) -> None:
+        """Replace a project's origins. Raises LookupError for an unknown project, ValueError for what is no origin."""
+        checked = _origins(origins)
+        with self._engine.begin() as connection:
+            _check_projects(connection, (project,))
+            connection.execute(delete(tables.project_origins).where(tables.project_origins.c.project == project))
+            _write_origins(connection, project, checked)
+
+    # keys
+
+    def create(
+        self,
+        project: str,
+        role: Role,
+        name: str = "",
+        ttl: float | None = None,
+        *,
+        also: Sequence[str] = (),
+        limits: KeyLimits = UNLIMITED,
+    ) -> tuple[str, KeyInfo]:
         """A new key: its secret, which is kept nowhere, and what is. ``ttl`` in seconds; None: it never expires.
 
-        Raises LookupError for an unknown project, ValueError for an unknown role.
+        ``also`` are further projects; an operator's key may have `ALL_PROJECTS` for its project instead.
+        Raises LookupError for an unknown project, ValueError for what does not fit.
         """
-        return self._insert(new_id("key_"), project, role, name, ttl)
+        projects = tuple(dict.fromkeys((project, *also)))
+        return self._insert(new_id("key_"), projects, role, name, ttl, limits)
 
     def ensure_first_key(self) -> str | None:
         """The secret of a first ``app`` key for the oldest project; None when there are keys already."""
         with self._engine.connect() as connection:
-            if connection.execute(select(exists().select_from(_keys))).scalar():
+            if connection.execute(select(exists().select_from(tables.keys))).scalar():
                 return None
         try:
-            return self._insert(FIRST_KEY, next(iter(self.projects())), "app", "first", None)[0]
+            return self._insert(FIRST_KEY, (next(iter(self.projects())),), "app", "first", None, UNLIMITED)[0]
         except IntegrityError:
             return None
 
     def list(self, project: str) -> list[KeyInfo]:
-        """A project's keys, oldest first, revoked ones included."""
-        query = select(_keys).where(_keys.c.project == project).order_by(_keys.c.created, _keys.c.id)
+        """The keys that open a project, oldest first, revoked ones and those for all projects included."""
+        return [info for info in self.all() if project in info.projects or info.everywhere]
+
+    def all(self) -> list[KeyInfo]:
+        """Every key, oldest first, revoked ones included."""
+        query = select(tables.keys).order_by(tables.keys.c.created, tables.keys.c.id)
         with self._engine.connect() as connection:
-            return [_info(row) for row in connection.execute(query)]
+            return _infos(connection, connection.execute(query).all())
+
+    def find(self, id: str) -> KeyInfo:
+        """The key of this id. Raises LookupError when there is none."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(tables.keys).where(tables.keys.c.id == id)).all()
+            for info in _infos(connection, rows):
+                return info
+        raise LookupError(f"key {id!r}: there is none")
 
     def revoke(self, id: str) -> None:
         """Refuse a key from now on. Raises LookupError when there is none; revoking twice changes nothing."""
+        self.find(id)
         with self._engine.begin() as connection:
-            if connection.execute(select(_keys.c.id).where(_keys.c.id == id)).first() is None:
-                raise LookupError(f"key {id!r}: there is none")
-            query = update(_keys).where(_keys.c.id == id, _keys.c.revoked.is_(None))
+            query = update(tables.keys).where(tables.keys.c.id == id, tables.keys.c.revoked.is_(None))
             connection.execute(query.values(revoked=self._clock()))
         self._remembered.clear()
 
@@ -129,44 +210,66 @@ class KeyStore:
         """Who holds this secret; None when it is unknown, expired or revoked."""
         digest = _digest(secret)
         now = self._clock()
-        until, info = self._remembered.get(digest, (0.0, None))
-        if info is None or now >= until:
-            info = self._find(digest)
-            if info is None:
+        known = self._remembered.get(digest)
+        if known is None or now >= known.until:
+            known = self._look(digest, now)
+            if known is None:
                 return None
             if len(self._remembered) >= _MOST_REMEMBERED:
                 self._remembered.clear()
-            self._remembered[digest] = (now + _REMEMBERED_S, info)
-        if info.revoked is not None or (info.expires is not None and now >= info.expires):
-            return None
-        return Caller(project=info.project, role=info.role, key_id=info.id)
+            self._remembered[digest] = known
+        return known.caller if known.info.holds(now) else None
 
     def close(self) -> None:
         self._engine.dispose()
 
-    def _insert(self, id: str, project: str, role: Role, name: str, ttl: float | None) -> tuple[str, KeyInfo]:
+    def _insert(
+        self, id: str, projects: tuple[str, ...], role: Role, name: str, ttl: float | None, limits: KeyLimits
+    ) -> tuple[str, KeyInfo]:
         if role not in KEY_ROLES:
             raise ValueError(f"role={role!r}: use one of {', '.join(KEY_ROLES)}")
+        everywhere = ALL_PROJECTS in projects
+        if everywhere and (role != "operator" or len(projects) > 1):
+            raise ValueError(f"role={role!r}: a key for all projects is an operator's, and names no other project")
         secret = _PREFIX + secrets.token_urlsafe(32)
         now = self._clock()
-        info = KeyInfo(id, project, role, name, now, None if ttl is None else now + ttl, None)
+        info = KeyInfo(id, projects, role, name, now, None if ttl is None else now + ttl, None, limits)
         with self._engine.begin() as connection:
-            if connection.execute(select(_projects.c.id).where(_projects.c.id == project)).first() is None:
-                raise LookupError(f"there is no project {project!r}")
-            connection.execute(insert(_keys).values(digest=_digest(secret), **vars(info)))
+            if not everywhere:
+                _check_projects(connection, projects)
+            values = {"id": id, "role": role, "name": name, "created": now, "expires": info.expires, "revoked": None}
+            connection.execute(insert(tables.keys).values(digest=_digest(secret), project=projects[0], **values))
+            for project in projects[1:]:
+                connection.execute(insert(tables.key_projects).values(key=id, project=project))
+            if limits != UNLIMITED:
+                connection.execute(insert(tables.key_limits).values(key=id, **asdict(limits)))
         return secret, info
 
-    def _find(self, digest: str) -> KeyInfo | None:
+    def _look(self, digest: str, now: float) -> _Known | None:
         with self._engine.connect() as connection:
-            row = connection.execute(select(_keys).where(_keys.c.digest == digest)).first()
-        return None if row is None else _info(row)
+            rows = connection.execute(select(tables.keys).where(tables.keys.c.digest == digest)).all()
+            infos = _infos(connection, rows)
+        if not infos:
+            return None
+        info = infos[0]
+        projects = tuple(self.projects()) if info.everywhere else info.projects
+        caller = Caller(projects, info.role, info.id, limits=info.limits, everywhere=info.everywhere)
+        return _Known(now + _REMEMBERED_S, info, caller)
 
 
-def _configure(connection: object, record: object) -> None:
-    cursor = connection.cursor()  # type: ignore[attr-defined]
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.close()
+def _check_projects(connection: Connection, projects: Iterable[str]) -> None:
+    for project in projects:
+        if connection.execute(select(tables.projects.c.id).where(tables.projects.c.id == project)).first() is None:
+            raise LookupError(f"there is no project {project!r}")
+
+
+def _origins(origins: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(check_origin(origin) for origin in origins))
+
+
+def _write_origins(connection: Connection, project: str, origins: Iterable[str]) -> None:
+    for origin in origins:
+        connection.execute(insert(tables.project_origins).values(project=project, origin=origin))
 
 
 def _digest(secret: str) -> str:
@@ -174,5 +277,26 @@ def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def _info(row: object) -> KeyInfo:
-    return KeyInfo(**{name: getattr(row, name) for name in KeyInfo.__dataclass_fields__})
+def _infos(connection: Connection, rows: Sequence[Any]) -> list[KeyInfo]:
+    """Rows of ``keys`` with what the other tables know of them."""
+    ids = [row.id for row in rows]
+    more: defaultdict[str, list[str]] = defaultdict(list)
+    table = tables.key_projects
+    for row in connection.execute(select(table).where(table.c.key.in_(ids)).order_by(table.c.project)):
+        more[row.key].append(row.project)
+    names = [field.name for field in fields(KeyLimits)]
+    found = connection.execute(select(tables.key_limits).where(tables.key_limits.c.key.in_(ids)))
+    limits = {row.key: KeyLimits(**{name: getattr(row, name) for name in names}) for row in found}
+    return [
+        KeyInfo(
+            id=row.id,
+            projects=(row.project, *more[row.id]),
+            role=row.role,
+            name=row.name,
+            created=row.created,
+            expires=row.expires,
+            revoked=row.revoked,
+            limits=limits.get(row.id, UNLIMITED),
+        )
+        for row in rows
+    ]

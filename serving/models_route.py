@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from serving.auth import Authenticator, require_project
-from serving.keys import Caller, KeyStore
+from serving.keys import KeyStore
 
 
 def router(keys: KeyStore, authenticator: Authenticator) -> APIRouter:
@@ -15,16 +15,16 @@ def router(keys: KeyStore, authenticator: Authenticator) -> APIRouter:
 
     @routes.get("/v1/models")
     async def list_models(request: Request) -> dict[str, Any]:
-        return {"object": "list", "data": [_model(authenticator.caller(request))]}
+        caller = authenticator.caller(request)
+        created = keys.projects()
+        return {"object": "list", "data": [_model(project, created) for project in caller.projects]}
 
     @routes.get("/v1/models/{model:path}")
     async def retrieve_model(model: str, request: Request) -> dict[str, Any]:
-        caller = authenticator.caller(request)
-        require_project(caller, model)
-        return _model(caller)
-
-    def _model(caller: Caller) -> dict[str, Any]:
-        created = keys.projects().get(caller.project, 0.0)
-        return {"id": caller.project, "object": "model", "created": int(created), "owned_by": "plaudit"}
+        return _model(require_project(authenticator.caller(request), model), keys.projects())
 
     return routes
+
+
+def _model(project: str, created: dict[str, float]) -> dict[str, Any]:
+    return {"id": project, "object": "model", "created": int(created.get(project, 0.0)), "owned_by": "plaudit"}

@@ -67,7 +67,9 @@ class Plan:
         )
 
 
-def identify(secret: bytes, caller: Caller, user: str | None, conversation: str | None, first_message: str) -> Person:
+def identify(
+    secret: bytes, caller: Caller, project: str, user: str | None, conversation: str | None, first_message: str
+) -> Person:
     """The person behind a request. A browser's session is one visitor, whatever user it names.
 
     Without a conversation's id, its first message and who asks stand for it; without a user, the conversation does.
@@ -75,9 +77,9 @@ def identify(secret: bytes, caller: Caller, user: str | None, conversation: str 
     known_user = caller.visitor or user
     if conversation is None:
         asker = known_user or caller.key_id or ""
-        conversation = "conv_" + user_hash(secret, caller.project, f"conversation\0{asker}\0{first_message}")
-    unit = user_hash(secret, caller.project, known_user or f"\0conversation\0{conversation}")
-    return Person(caller.project, unit, conversation)
+        conversation = "conv_" + user_hash(secret, project, f"conversation\0{asker}\0{first_message}")
+    unit = user_hash(secret, project, known_user or f"\0conversation\0{conversation}")
+    return Person(project, unit, conversation)
 
 
 def choose(

@@ -37,7 +37,7 @@ class Sessions:
         except (InvalidToken, ValueError):
             return None
         project, _, visitor = text.partition("\n")
-        return Caller(project=project, role="visitor", visitor=visitor) if project == self._project else None
+        return Caller(projects=(project,), role="visitor", visitor=visitor) if project == self._project else None
 
     def known(self, token: str) -> bool:
         return self.check(token) is not None

@@ -37,7 +37,7 @@ def store(tmp_path: Path, clock: Clock) -> KeyStore:
 
 def test_a_key_is_known_by_its_secret_which_is_nowhere_in_the_file(store: KeyStore, tmp_path: Path):
     secret, info = store.create("default", "app", "mine")
-    assert store.check(secret) == Caller("default", "app", info.id)
+    assert store.check(secret) == Caller(("default",), "app", info.id)
     assert store.check(secret + "x") is None
     assert store.check("") is None
     store.close()
@@ -81,7 +81,7 @@ def test_the_first_key_is_made_once(store: KeyStore, tmp_path: Path):
     store.ensure_project("default")
     first = store.ensure_first_key()
     assert first is not None
-    assert store.check(first) == Caller("default", "app", "key_first")
+    assert store.check(first) == Caller(("default",), "app", "key_first")
     assert store.ensure_first_key() is None
     assert KeyStore(tmp_path / "plaudit.db").ensure_first_key() is None
     assert list(store.projects()) == ["default"]
@@ -92,7 +92,7 @@ def test_a_session_lets_one_visitor_in_until_it_is_over(clock: Clock):
     token, other = sessions.issue(), sessions.issue()
     caller = sessions.check(token)
     assert caller is not None
-    assert (caller.project, caller.role) == ("default", "visitor")
+    assert (caller.projects, caller.role) == (("default",), "visitor")
     assert sessions.check(other) != caller
     assert not sessions.known(token[:-2] + "xx")
     assert not sessions.known("")

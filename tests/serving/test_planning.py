@@ -54,14 +54,23 @@ def test_without_the_champion_the_base_answers_and_without_an_engine_nobody():
 
 
 def test_a_visitor_is_one_person_whatever_user_the_browser_names():
-    visitor = Caller("default", "visitor", visitor="v1")
-    first = identify(b"k", visitor, "ada", None, "hi")
-    second = identify(b"k", visitor, "bob", None, "hi")
+    visitor = Caller(("default",), "visitor", visitor="v1")
+    first = identify(b"k", visitor, "default", "ada", None, "hi")
+    second = identify(b"k", visitor, "default", "bob", None, "hi")
     assert first == second
-    assert first.unit != identify(b"k", Caller("default", "app", "key_1"), "ada", None, "hi").unit
+    assert first.unit != identify(b"k", Caller(("default",), "app", "key_1"), "default", "ada", None, "hi").unit
 
 
 def test_the_same_first_words_to_two_users_are_two_conversations():
-    key = Caller("default", "app", "key_1")
-    assert identify(b"k", key, "ada", None, "hi").conversation != identify(b"k", key, "bob", None, "hi").conversation
-    assert identify(b"k", key, "ada", None, "hi") == identify(b"k", key, "ada", None, "hi")
+    key = Caller(("default",), "app", "key_1")
+    ada, bob = (identify(b"k", key, "default", user, None, "hi") for user in ("ada", "bob"))
+    assert ada.conversation != bob.conversation
+    assert ada == identify(b"k", key, "default", "ada", None, "hi")
+
+
+def test_a_user_of_two_projects_is_two_people():
+    key = Caller(("default", "other"), "app", "key_1")
+    here, there = (identify(b"k", key, project, "ada", None, "hi") for project in key.projects)
+    assert (here.project, there.project) == key.projects
+    assert here.unit != there.unit
+    assert here.conversation != there.conversation
