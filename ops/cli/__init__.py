@@ -35,6 +35,7 @@ COMMANDS = {
     "keys": Entry("ops.cli.keys:app", "API keys: create, list, revoke."),
     "adapters": Entry("ops.cli.adapters:app", "Adapters: list, show."),
     "ab": Entry("ops.cli.ab:app", "The live experiment: status."),
+    "bench": Entry("ops.cli.bench:app", "Benchmarks: gateway, engine, swap."),
 }
 
 

@@ -1,0 +1,61 @@
+"""Resident memory of a process and of all its descendants, from ``/proc`` (Linux)."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
+_SAMPLE_S = 0.2
+
+
+def resident_mb(pid: int) -> float:
+    """Megabytes (10^6) of the process and its descendants; 0 where there is no ``/proc``."""
+    return sum(_own_mb(each) for each in family(pid))
+
+
+def family(pid: int) -> list[int]:
+    """The process and its descendants."""
+    found = [pid]
+    for each in found:  # grows while it is read
+        for file in Path(f"/proc/{each}/task").glob("*/children"):
+            try:
+                found += [int(child) for child in file.read_text().split()]
+            except OSError:
+                continue
+    return found
+
+
+def _own_mb(pid: int) -> float:
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_MB
+    except OSError:
+        return 0.0
+
+
+class Highest:
+    """The most there was, of what was sampled."""
+
+    mb = 0.0
+
+
+@contextmanager
+def watched(pid: int) -> Iterator[Highest]:
+    """Samples a process family's memory while the block runs."""
+    highest, over = Highest(), threading.Event()
+
+    def sample() -> None:
+        while not over.wait(_SAMPLE_S):
+            highest.mb = max(highest.mb, resident_mb(pid))
+
+    sampler = threading.Thread(target=sample)
+    sampler.start()
+    try:
+        yield highest
+    finally:
+        over.set()
+        sampler.join()
+        highest.mb = max(highest.mb, resident_mb(pid))

@@ -1,0 +1,97 @@
+"""``plaudit bench``: how fast, how steady. A bench measures: it ends with 0 also where an aim is missed, and says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ops.cli import load
+from ops.cli.common import DataDir, settings_from
+
+app = typer.Typer(no_args_is_help=True, help="Benchmarks: gateway, engine, swap.")
+
+_JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report here.", show_default=False)]
+
+
+@app.command()
+def gateway(
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Figures are medians over so many.")] = 5,
+    requests: Annotated[int, typer.Option("--requests", min=8, help="To each target in each round.")] = 2000,
+    streams: Annotated[int, typer.Option("--streams", min=1, help="At once.")] = 32,
+    rate: Annotated[float, typer.Option("--rate", min=0, help="Requests a second of the open loop; 0: none.")] = 500.0,
+    soak: Annotated[int, typer.Option("--soak", min=0, help="Requests while memory is watched; 0: none.")] = 100_000,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes of the gateway.")] = 1,
+    litellm: Annotated[
+        str | None,
+        typer.Option("--litellm", help="LiteLLM's program, or 'none'. [default: the one in .venv/bench]", show_default=False),
+    ] = None,
+    pin: Annotated[bool, typer.Option("--pin/--no-pin", help="Half of the CPUs for the load, half for the gateway.")] = True,
+    at_once: Annotated[bool, typer.Option("--at-once", help="The stub writes a whole answer at once.")] = False,
+    json: _JsonFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """What the gateway adds, directly against a stub upstream and beside LiteLLM, with durable capture on."""
+    from ops.bench.gateway import Options, run
+
+    options = Options(
+        rounds=rounds,
+        requests=requests,
+        concurrency=streams,
+        rate=rate,
+        soak=soak,
+        workers=workers,
+        litellm=litellm,
+        pin=pin,
+        at_once=at_once,
+    )
+    _show("The gateway, over a stub upstream", json, lambda folder, report: run(options, folder, report), data_dir)
+
+
+@app.command()
+def engine(
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Figures are medians over so many.")] = 5,
+    requests: Annotated[int, typer.Option("--requests", min=1, help="Of each kind in each round.")] = 128,
+    streams: Annotated[int, typer.Option("--streams", min=1, help="At once.")] = 32,
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="Of every answer.")] = 64,
+    model: Annotated[str, typer.Option("--model", help="As for 'plaudit engine'.")] = "starter",
+    json: _JsonFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Tokens a second of the real engine, through the gateway and directly."""
+    from ops.bench.engine import Options, run
+
+    options = Options(rounds=rounds, requests=requests, concurrency=streams, tokens=tokens, model=model)
+    settings = settings_from(data_dir)
+    _show("The gateway, over the real engine", json, lambda folder, report: run(options, settings, folder, report), data_dir)
+
+
+@app.command()
+def swap(
+    swaps: Annotated[int, typer.Option("--swaps", min=1, help="Adapters published, one after another.")] = 100,
+    streams: Annotated[int, typer.Option("--streams", min=1, help="Answers that run meanwhile.")] = 32,
+    engines: Annotated[int, typer.Option("--engines", min=1, help="Real engines.")] = 1,
+    restarts: Annotated[int, typer.Option("--restarts", min=0, help="Rolling restarts of the gateway.")] = 20,
+    json: _JsonFile = None,
+) -> None:
+    """Adapters change and gateways restart under constant load: nothing may fail, nothing may be mixed."""
+    load("ops.bench.swap:run")(swaps=swaps, streams=streams, engines=engines, restarts=restarts, json=json)
+
+
+def _show(title: str, json: Path | None, measure: Any, data_dir: Path | None) -> None:
+    """Measure with a bar, print the table, write the file. SIGTERM ends it as Ctrl-C does: what was started is stopped."""
+    from ops.bench.table import print_report, write_json
+    from ops.progress import progress_bar
+    from ops.up import stop_on_signals
+
+    folder = settings_from(data_dir).data_dir / "bench"
+    stop_on_signals()
+    try:
+        with progress_bar() as report:
+            made = measure(folder, report)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+    print_report(title, made)
+    if json is not None:
+        write_json(json, made)
