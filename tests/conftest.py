@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,15 @@ def starter(model_cache: Path) -> ModelRef:
     from trainer.models import prepare
 
     return prepare(load_settings(model="starter", model_cache=model_cache), lambda what, share: None)
+
+
+@pytest.fixture(scope="session")
+def stack(starter: ModelRef, model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A whole running Plaudit (`stack.Stack`), the only one with a real engine that tests share."""
+    from stack_processes import running_stack
+
+    with running_stack(model_cache, tmp_path_factory.mktemp("stack")) as stack:
+        yield stack
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""One running Plaudit for all end-to-end tests that can share it: real engine, gateway, trainer and controller."""
+"""One running Plaudit for all tests that can share it: real engine, gateway, trainer and controller."""
 
 from __future__ import annotations
 
@@ -9,24 +9,22 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import psutil
-import pytest
 from stack import VOTES, Stack
 
-from ops.models import ModelRef
 from ops.settings import load_settings
 from ops.supervisor import Supervisor
 from ops.up import running
 
 
-@pytest.fixture(scope="session")
-def stack(starter: ModelRef, model_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+@contextmanager
+def running_stack(model_cache: Path, folder: Path) -> Iterator[Stack]:
     """Its trainer waits for VOTES votes; a challenger meets half of the users at once and is never decided upon.
 
-    What is killed is started again. At its end no process of it may be left.
+    What is killed is started again. At its end no process of it may be left. The starter model must be in ``model_cache``.
     """
     port, trainer_port, controller_port = _free_ports(3)
     settings = load_settings(
-        data_dir=tmp_path_factory.mktemp("stack"),
+        data_dir=folder,
         model="starter",
         model_cache=model_cache,
         port=port,
