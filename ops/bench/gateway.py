@@ -10,6 +10,7 @@ With ``pin`` the stub and the load generator have one half of the CPUs and the g
 
 from __future__ import annotations
 
+import math
 import shutil
 import sqlite3
 import tempfile
@@ -23,11 +24,11 @@ from typing import Any
 from ops.bench import litellm
 from ops.bench.children import apply
 from ops.bench.load import Load, Result
-from ops.bench.memory import family, resident_mb, watched
 from ops.bench.rounds import Measured, Round, figures
 from ops.bench.stub import ANSWER, CHUNKS, Fault
-from ops.bench.table import Figure, machine
+from ops.bench.table import Figure, machine, number
 from ops.bench.targets import Cores, Target, available_cpus, beside, cores, gateway_settings, plaudit, stub
+from ops.bench.usage import cpu_s, family, resident_mb, watched
 from ops.progress import Report
 from ops.settings import Settings
 
@@ -86,13 +87,20 @@ class Bench:
         made: Round = {}
         for target in self.targets:
             one = self.load(target, max(1, self.options.requests // 8), warmup=8)
-            many = self.load(target, self.options.requests, concurrency=self.options.concurrency, warmup=self.options.concurrency)
-            made[target.name] = Measured(one, many, self._steady(target, many))
+            many, cpu_ms = self._many(target)
+            made[target.name] = Measured(one, many, self._steady(target, many), cpu_ms)
         return made
 
+    def _many(self, target: Target) -> tuple[Result, float]:
+        """Many streams, and the gateway's CPU time for one answer in milliseconds."""
+        streams, before = self.options.concurrency, _cpu_s(target)
+        result = self.load(target, self.options.requests, concurrency=streams, warmup=streams)
+        return result, 1000 * (_cpu_s(target) - before) / max(1, result.answered)
+
     def _steady(self, target: Target, many: Result) -> Result | None:
+        """A peer that is slower than that only makes a queue."""
         rate = self.options.rate
-        if not rate or many.requests_per_s < rate:
+        if not rate or (target.name == "litellm" and many.requests_per_s < rate):
             return None
         return self.load(target, int(rate * _STEADY_S), rate=rate, concurrency=4)
 
@@ -170,6 +178,10 @@ def soak(bench: Bench, report: Report) -> dict[str, Any]:
     }
 
 
+def _cpu_s(target: Target) -> float:
+    return math.nan if target.pid is None else cpu_s(target.pid)
+
+
 def _log_of(bench: Bench) -> dict[str, int]:
     """Good answers that Plaudit gave, and completion events in its log once all are there or time is up."""
     answered = bench.answered.get("plaudit", 0)
@@ -201,18 +213,21 @@ def notes(rounds: list[Round], share: Cores, options: Options) -> list[str]:
 def _memory_figures(memory: dict[str, Any] | None) -> list[Figure]:
     if memory is None:
         return []
-    growth = memory["end_mb"] - memory["tenths_mb"][0]
-    words = f"start {memory['start_mb']:.0f}, after a tenth {memory['tenths_mb'][0]:.0f}, highest {memory['highest_mb']:.0f} MB"
-    after = f"memory after {memory['requests']:,} requests".replace(",", " ")
+    processes, tenth, end = memory["processes"], memory["tenths_mb"][0], memory["end_mb"]
+    asked = number(memory["requests"])
+    words = f"start {memory['start_mb']:.0f}, after a tenth {tenth:.0f}, highest {memory['highest_mb']:.0f}"
+    counted = f"; {processes} processes" if processes > 1 else ""
     return [
-        Figure(after, memory["end_mb"], "MB", _MOST_MB * memory["processes"], note=f"{memory['processes']} process(es); {words}"),
-        Figure(
-            "memory: growth from a tenth to the end", growth, "MB", _FLAT_MB, note="flat" if growth <= _FLAT_MB else "not flat"
-        ),
-        Figure("soak: failed requests", memory["failed"], "", 0),
+        Figure(f"memory after {asked} requests, MB", end, _MOST_MB * processes, note=words + counted),
+        Figure("memory: growth since the first tenth, MB", end - tenth, _FLAT_MB, note=flatness(tenth, end)),
+        Figure(f"failed of these {asked}", memory["failed"], 0),
     ]
 
 
+def flatness(tenth_mb: float, end_mb: float) -> str:
+    return "flat" if end_mb - tenth_mb <= _FLAT_MB else "not flat"
+
+
 def _log_figure(log: dict[str, int]) -> Figure:
-    missing = log["answered"] - log["events"]
-    return Figure("answers missing in the log", max(0, missing), "", 0, note=f"{log['events']} events, {log['answered']} answers")
+    words = f"{number(log['events'])} events for {number(log['answered'])} answers"
+    return Figure("answers without their event in the log", max(0, log["answered"] - log["events"]), 0, note=words)

@@ -69,11 +69,12 @@ class Quantiles:
 
 @dataclass(frozen=True)
 class Result:
-    """``answered`` counts good answers, those of the warm-up included; the other figures are without it."""
+    """The three counts include the warm-up, the other figures do not."""
 
     requests: int
     failed: int
     answered: int
+    """Good answers: ``requests`` without ``failed``."""
     seconds: float
     requests_per_s: float
     """Good answers a second."""
@@ -378,27 +379,27 @@ async def run(load: Load) -> Result:
         address = urlsplit(load.url)
         return (await loop.create_connection(lambda: Client(of), address.hostname or "", address.port or 80))[1]
 
-    answered = 0
+    answered, failures = 0, Counter[str]()
     if load.warmup:
         warm = _Run(load, load.warmup, connect)
         await warm.run()
-        answered = len(warm.total)
+        answered, failures = len(warm.total), warm.failures
     timed = _Run(load, load.requests, connect)
     gc.collect()
     gc.disable()  # a pause of this process is nobody's latency
     await timed.run()
     gc.enable()
-    failed = sum(timed.failures.values())
+    answered, failures = answered + len(timed.total), failures + timed.failures
     return Result(
-        requests=len(timed.total) + failed,
-        failed=failed,
-        answered=answered + len(timed.total),
+        requests=answered + failures.total(),
+        failed=failures.total(),
+        answered=answered,
         seconds=timed.seconds,
         requests_per_s=len(timed.total) / max(timed.seconds, 1e-9),
         tokens_per_s=timed.tokens / max(timed.seconds, 1e-9),
         first_ms=quantiles_ms(timed.first),
         total_ms=quantiles_ms(timed.total),
-        failures=dict(timed.failures),
+        failures=dict(failures),
     )
 
 

