@@ -34,6 +34,9 @@ _REMEMBERED_S = 1.0
 
 _MOST_REMEMBERED = 1024
 
+MOST_CONCURRENT = 1000
+_MOST = 2**31 - 1
+
 
 @dataclass(frozen=True)
 class KeyLimits:
@@ -45,8 +48,9 @@ class KeyLimits:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value is not None and not 1 <= value < 2**31:
-                raise ValueError(f"{name}={value}: use a whole number from 1 on, or none for no limit")
+            most = MOST_CONCURRENT if name == "concurrent" else _MOST
+            if value is not None and not 1 <= value <= most:
+                raise ValueError(f"{name}={value}: use 1 to {most}, or none for no limit")
 
 
 UNLIMITED = KeyLimits()

@@ -69,15 +69,19 @@ def open_tables(path: Path | str) -> Engine:
     return engine
 
 
-def _configure(connection: Any, record: object) -> None:
-    """SQLite does not wait for its lock when several processes turn a new file to WAL at once: try again instead."""
+def write_ahead(connection: sqlite3.Connection) -> None:
+    """Turn a file to WAL. SQLite does not wait for its lock when several processes do that at once: try again instead."""
     deadline = time.monotonic() + _BUSY_S
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
-            break
+            return
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.01)
+
+
+def _configure(connection: Any, record: object) -> None:
+    write_ahead(connection)
     connection.execute("PRAGMA synchronous=FULL")
