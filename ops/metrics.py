@@ -29,6 +29,7 @@ COMPLETIONS = Counter("plaudit_completions_total", "Answers", ["arm", "outcome"]
 FEEDBACK = Counter("plaudit_feedback_total", "Feedback acknowledged", ["kind", "source"], registry=GATEWAY)
 CAPTURE_QUEUE = Gauge("plaudit_capture_queue_events", "Completion events not yet durable", registry=GATEWAY)
 CAPTURE_LOST = Counter("plaudit_capture_lost_total", "Completion events given up on", registry=GATEWAY)
+QUOTA_UNAVAILABLE = Counter("plaudit_quota_unavailable_total", "Times that keys' limits could not be counted", registry=GATEWAY)
 ENGINE_READY = Gauge("plaudit_engine_ready", "1 when the engine answered its last probe", registry=GATEWAY)
 ENGINE_RESTARTS = Counter("plaudit_engine_restarts_total", "Engine restarts seen by the gateway", registry=GATEWAY)
 SWAPS = Counter("plaudit_swaps_total", "Adapters made live", ["outcome"], registry=GATEWAY)
