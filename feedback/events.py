@@ -28,9 +28,19 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
 
 
+class ToolCall(Frozen):
+    """A function that the model asks to be called. ``arguments`` is JSON as the model wrote it, valid or not."""
+
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
 class Message(Frozen):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = Field(default=None, description="Of a tool's message: which call it answers.")
 
 
 class CompletionText(Frozen):
@@ -38,6 +48,7 @@ class CompletionText(Frozen):
 
     messages: tuple[Message, ...]
     answer: str
+    tool_calls: tuple[ToolCall, ...] = Field(default=(), description="What the answer calls, beside or instead of its text.")
 
 
 class Exposure(Frozen):

@@ -10,7 +10,7 @@ from prometheus_client.exposition import start_http_server
 
 from ops.ports import check_port
 
-GATEWAY, LOG, TRAINER, CONTROLLER = (CollectorRegistry(auto_describe=False) for _ in range(4))
+GATEWAY, ADMIN, LOG, TRAINER, CONTROLLER = (CollectorRegistry(auto_describe=False) for _ in range(5))
 """One for each kind of process, and one for what they share: a process tells only of what it knows."""
 
 _LATENCY = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -30,11 +30,16 @@ FEEDBACK = Counter("plaudit_feedback_total", "Feedback acknowledged", ["kind", "
 CAPTURE_QUEUE = Gauge("plaudit_capture_queue_events", "Completion events not yet durable", registry=GATEWAY)
 CAPTURE_LOST = Counter("plaudit_capture_lost_total", "Completion events given up on", registry=GATEWAY)
 QUOTA_UNAVAILABLE = Counter("plaudit_quota_unavailable_total", "Times that keys' limits could not be counted", registry=GATEWAY)
-ENGINE_READY = Gauge("plaudit_engine_ready", "1 when the engine answered its last probe", registry=GATEWAY)
+ENGINE_READY = Gauge("plaudit_engine_ready", "Engines that answer and have every adapter that is served", registry=GATEWAY)
+ENGINES = Gauge("plaudit_engines", "Engines there should be", registry=GATEWAY)
+RETRIES = Counter("plaudit_engine_retries_total", "Answers begun again because an engine failed first", registry=GATEWAY)
 ENGINE_RESTARTS = Counter("plaudit_engine_restarts_total", "Engine restarts seen by the gateway", registry=GATEWAY)
 SWAPS = Counter("plaudit_swaps_total", "Adapters made live", ["outcome"], registry=GATEWAY)
 SWAP_SECONDS = _seconds("plaudit_swap_seconds", "Publication to first token of a new adapter")
-ADAPTER_INFO = Gauge("plaudit_adapter_info", "1 for every adapter in use", ["project", "role", "adapter"], registry=GATEWAY)
+LOG_UP = Gauge("plaudit_log_up", "1 when the last completion events could be written", registry=GATEWAY)
+
+# admin: names adapters, which applications are not to know
+ADAPTER_INFO = Gauge("plaudit_adapter_info", "1 for every adapter in use", ["project", "role", "adapter"], registry=ADMIN)
 
 # log
 LOG_LAG = Gauge("plaudit_log_lag_events", "Events not yet read by a group", ["group", "topic"], registry=LOG)

@@ -65,6 +65,10 @@ class EngineSettings(_Group):
     start_timeout_s: float = Field(default=300, gt=0)
     probe_interval_s: float = Field(default=5, gt=0, description="Between two one-token readiness probes.")
     probe_timeout_s: float = Field(default=20, gt=0, description="A probe without an answer by then: the engine is deaf.")
+    tool_call_parser: str = Field(default="hermes", description="vLLM's parser of the model's tool calls.")
+    null_adapter: Literal["auto", "on", "off"] = Field(
+        default="auto", description="The base as an adapter of zeros, which CPU engines need; auto: engines of this machine."
+    )
     extra_args: tuple[str, ...] = Field(default=(), description="More flags for vLLM, as on its command line.")
 
     @field_validator("max_lora_rank")
@@ -235,6 +239,7 @@ class Settings(BaseSettings):
         default=(), description="Engines run elsewhere, with commas between; empty: one of our own."
     )
     engine_url: str | None = Field(default=None, description="The same for a single engine.")
+    engine_api_key: SecretStr | None = Field(default=None, description="Bearer token for engines that want one.")
     log_backend: Literal["sqlite", "kafka"] = "sqlite"
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     kafka_topic_prefix: str = "plaudit"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import SecretStr
 
 from ops.cli import load
 from ops.errors import CommandError
@@ -32,16 +33,16 @@ PROCESSES = ("engine", "serve", "train", "control")
 
 def environment_of(settings: Settings) -> dict[str, str]:
     """This process's environment with every setting in it, so that children see exactly these settings."""
-    folders = {"data_dir": str(settings.data_dir.absolute()), "model_cache": str(settings.models_dir.absolute())}
-    values = settings.model_dump(mode="json", exclude={"secret"}) | folders
-    mine = {
-        f"PLAUDIT_{name.upper()}": value if isinstance(value, str) else json.dumps(value)
-        for name, value in values.items()
-        if value is not None
-    }
-    if settings.secret is not None:
-        mine["PLAUDIT_SECRET"] = settings.secret.get_secret_value()
-    return dict(os.environ) | mine
+    folders = {"data_dir": settings.data_dir.absolute(), "model_cache": settings.models_dir.absolute()}
+    values = {name: value for name, value in (settings.model_dump() | folders).items() if value is not None}
+    return dict(os.environ) | {f"PLAUDIT_{name.upper()}": _text(value) for name, value in values.items()}
+
+
+def _text(value: Any) -> str:
+    """A setting as the environment has it: words as they are, all else as JSON; secrets are told."""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return str(value) if isinstance(value, str | Path) else json.dumps(value, default=_text)
 
 
 def child_specs(settings: Settings) -> list[ChildSpec]:

@@ -1,29 +1,37 @@
 """One chat request from its plan to its answers: what both the plain and the streamed form share.
 
-Every answer is a request of its own to the engine, under a lease that keeps its adapter loaded, and leaves one
-completion event behind, whatever becomes of it.
+Every answer is a request of its own to an engine, under a lease that keeps its adapter loaded, and leaves one
+completion event behind, whatever becomes of it. As long as nothing of it has been sent, an engine's failure is not the
+client's: the answer is begun again on another engine, or on the same once it is back.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
-from feedback.events import CompletionCreated, CompletionText, Event, Message, Outcome
+from feedback.events import CompletionCreated, CompletionText, Event, Outcome, ToolCall
 from feedback.ids import text_hash
 from feedback.receipts import Receipt, Receipts
 from ops import metrics
 from ops.settings import SamplingSettings, Settings
 from serving.capture import Capture
 from serving.chat_request import ChatRequest, engine_body
-from serving.engine import Engine, EngineAnswerInvalid, EngineError, EngineTimeout
+from serving.engine import Engine, EngineAnswerInvalid, EngineError, EngineTimeout, EngineUnavailable
 from serving.lookup import AnswerIndex
 from serving.planning import Choice, Plan
 from serving.swap import AdapterManager
+
+Take = Callable[["Answer", list[dict[str, Any]]], Awaitable[None]]
+"""Is given an answer's chunks as they come."""
+
+_TRIES = 5
+"""Engines that may fail an answer before the client is told."""
 
 
 @dataclass
@@ -31,16 +39,19 @@ class Answer:
     """One answer as it grows. ``outcome`` is "aborted" until something else is known."""
 
     choice: Choice
-    engine: Engine
     body: dict[str, Any]
     started: float
     """By the monotonic clock, in seconds."""
     parts: list[str] = field(default_factory=list)
+    tool_calls: dict[int, list[str]] = field(default_factory=dict)
+    """Id, name and arguments of every call, by its index."""
     finish_reason: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
     first_token: float | None = None
     outcome: Outcome = "aborted"
+    begun: bool = False
+    """Something of it has gone to the client: it cannot be begun again."""
     refused: bool = False
     """The engine refused the request itself: nobody's answer failed."""
 
@@ -48,17 +59,29 @@ class Answer:
     def text(self) -> str:
         return "".join(self.parts)
 
-    def see(self, message: Mapping[str, Any], finish_reason: str | None, usage: Mapping[str, Any] | None, now: float) -> None:
+    def see(self, message: Mapping[str, Any], finish_reason: str | None) -> None:
         """Take in a chunk's delta, or a whole answer's message."""
         content = message.get("content")
         if content:
             self.parts.append(content)
-            if self.first_token is None:
-                self.first_token = now
-        self.finish_reason = finish_reason or self.finish_reason
-        if usage:
-            self.prompt_tokens = int(usage.get("prompt_tokens") or 0)
-            self.completion_tokens = int(usage.get("completion_tokens") or 0)
+        for call in message.get("tool_calls") or ():
+            self._see_call(call)
+        if (content or self.tool_calls) and self.first_token is None:
+            self.first_token = time.monotonic()
+        if finish_reason is not None:
+            self.finish_reason = finish_reason
+
+    def see_usage(self, usage: Mapping[str, Any]) -> None:
+        self.prompt_tokens = int(usage.get("prompt_tokens") or 0)
+        self.completion_tokens = int(usage.get("completion_tokens") or 0)
+
+    def _see_call(self, call: Mapping[str, Any]) -> None:
+        """A call, or a part of one: id and name come once, arguments piece by piece."""
+        known = self.tool_calls.setdefault(call.get("index", len(self.tool_calls)), ["", "", ""])
+        function = call.get("function") or {}
+        known[0] = call.get("id") or known[0]
+        known[1] = function.get("name") or known[1]
+        known[2] += function.get("arguments") or ""
 
     def failed(self, error: EngineError) -> None:
         self.outcome = "timeout" if isinstance(error, EngineTimeout) else "error"
@@ -76,28 +99,29 @@ class Rooms:
     capture: Capture
     receipts: Receipts
     index: AnswerIndex
+    cache_salt: Callable[[str], str]
+    """Of a project: parts its prefixes from other projects' in an engine's cache."""
     wall_clock: Callable[[], float] = time.time
 
 
 class Turn:
     """The answers to one request, from the leases on their adapters to their events. `end` must be called, once."""
 
-    def __init__(self, rooms: Rooms, request: ChatRequest, plan: Plan) -> None:
-        """Takes the leases: no ``await`` may lie between choosing the adapters and this."""
+    def __init__(self, rooms: Rooms, request: ChatRequest, plan: Plan, deadline: float) -> None:
+        """Takes the leases: no ``await`` may lie between choosing the adapters and this. ``deadline`` by the loop's clock."""
         self.request = request
         self.plan = plan
-        self.deadline = asyncio.get_running_loop().time() + rooms.settings.limits.request_timeout_s
+        self.deadline = deadline
         self._rooms = rooms
         self._receipt: Receipt = plan.receipt(rooms.settings.limits.receipt_days)
         self.receipt: str = rooms.receipts.seal(self._receipt)
         now = time.monotonic()
-        self.answers: list[Answer] = []
+        self.answers = [
+            Answer(choice, engine_body(request, plan.sampling, choice.adapter, choice.position), now) for choice in plan.choices
+        ]
         with ExitStack() as leases:
             for choice in plan.choices:
                 leases.enter_context(rooms.manager.lease(choice.adapter))
-                engine = rooms.manager.engine_for(choice.adapter, plan.person.conversation)
-                body = engine_body(request, plan.sampling, choice.adapter, choice.position)
-                self.answers.append(Answer(choice, engine, body, now))
             self._leases = leases.pop_all()
 
     @property
@@ -120,15 +144,23 @@ class Turn:
 
     async def complete(self, answer: Answer) -> dict[str, Any]:
         """One answer as a whole: its choice in OpenAI's form. Raises `EngineError`."""
+        replies: list[dict[str, Any]] = []
+
+        async def ask(engine: Engine, body: dict[str, Any]) -> None:
+            replies.append(await engine.complete(body))
+
         try:
-            reply = await answer.engine.complete(answer.body)
-            made = _only_choice(reply)
+            await self._attempt(answer, ask)
+            made = _only_choice(replies[-1])
         except EngineError as error:
             answer.failed(error)
             raise
-        answer.see(made["message"], made.get("finish_reason"), reply.get("usage"), time.monotonic())
+        answer.see(made["message"], made.get("finish_reason"))
+        answer.see_usage(replies[-1].get("usage") or {})
         answer.outcome = "ok"
-        message = {"role": "assistant", "content": answer.text, "refusal": None}
+        message: dict[str, Any] = {"role": "assistant", "content": answer.text, "refusal": None}
+        if answer.tool_calls:
+            message |= {"content": answer.text or None, "tool_calls": made["message"]["tool_calls"]}
         return {
             "index": answer.choice.position,
             "message": message,
@@ -136,27 +168,44 @@ class Turn:
             "finish_reason": answer.finish_reason,
         }
 
-    async def chunks(self, answer: Answer) -> AsyncGenerator[dict[str, Any], None]:
-        """One answer's choices in OpenAI's chunk form, as they come. Raises `EngineError`."""
+    async def stream(self, answer: Answer, take: Take) -> None:
+        """Give ``take`` one answer's chunks, in the engine's form, as they come. Raises `EngineError`."""
+
+        async def ask(engine: Engine, body: dict[str, Any]) -> None:
+            async with aclosing(engine.stream(body)) as stream:
+                async for chunks in stream:
+                    answer.begun = True
+                    await take(answer, chunks)
+
         try:
-            async with aclosing(answer.engine.stream(answer.body)) as stream:
-                async for chunk in stream:
-                    made: dict[str, Any] = next(iter(chunk.get("choices") or ()), {})
-                    delta = made.get("delta") or {}
-                    answer.see(delta, made.get("finish_reason"), chunk.get("usage"), time.monotonic())
-                    if made:
-                        yield {
-                            "index": answer.choice.position,
-                            "delta": {name: delta[name] for name in ("role", "content") if delta.get(name) is not None},
-                            "logprobs": made.get("logprobs"),
-                            "finish_reason": made.get("finish_reason"),
-                        }
+            await self._attempt(answer, ask)
             if answer.finish_reason is None:
                 raise EngineAnswerInvalid("the engine's stream ended without a finish reason")
         except EngineError as error:
             answer.failed(error)
             raise
         answer.outcome = "ok"
+
+    async def _attempt(self, answer: Answer, ask: Callable[[Engine, dict[str, Any]], Awaitable[None]]) -> None:
+        """Ask an engine, and again, while nothing has come of it. Waits for an engine within the request's time."""
+        patience = min(self.deadline, asyncio.get_running_loop().time() + self._rooms.settings.limits.engine_wait_s)
+        adapter, person = answer.choice.adapter, self.plan.person
+        for tries_left in reversed(range(_TRIES)):
+            replica = await self._rooms.manager.replica_for(adapter, person.conversation, patience)
+            body = answer.body
+            if replica.engine.shares_prefixes:
+                body = {**body, "cache_salt": self._rooms.cache_salt(person.project)}
+            try:
+                with replica.answering() as engine:
+                    await ask(engine, body)
+                return
+            except EngineError as error:
+                if not _is_replicas(error):
+                    raise
+                replica.doubt(error)
+                if answer.begun or not tries_left:
+                    raise
+                metrics.RETRIES.inc()
 
     def timed_out(self) -> None:
         """The deadline has passed: unfinished answers are late, not given up by the client."""
@@ -178,14 +227,15 @@ class Turn:
 
     def _event(self, answer: Answer, now: float) -> Event:
         choice, person = answer.choice, self.plan.person
-        messages = tuple(Message(role=m.role, content=m.content) for m in self.request.messages)
+        messages = tuple(message.as_event() for message in self.request.messages)
+        calls = tuple(ToolCall(id=id, name=name, arguments=arguments) for id, name, arguments in answer.tool_calls.values())
         data = CompletionCreated(
             completion_id=choice.completion_id,
             comparison_id=self.plan.comparison_id,
             position=choice.position,
             conversation=person.conversation,
             user=person.unit,
-            text=CompletionText(messages=messages, answer=answer.text),
+            text=CompletionText(messages=messages, answer=answer.text, tool_calls=calls),
             exposure=choice.exposure,
             sampling=self.plan.sampling,
             prompt_tokens=answer.prompt_tokens,
@@ -202,6 +252,11 @@ class Turn:
         )
 
 
+def _is_replicas(error: EngineError) -> bool:
+    """Whether another engine, or the same one later, may well answer: it is gone, or has lost the adapter."""
+    return isinstance(error, EngineUnavailable) or error.status == 404
+
+
 def _only_choice(reply: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         made: Mapping[str, Any] = reply["choices"][0]
@@ -212,10 +267,32 @@ def _only_choice(reply: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _count(answer: Answer, now: float) -> None:
-    arm = answer.choice.exposure.arm
-    metrics.COMPLETIONS.labels(arm, answer.outcome).inc()
-    metrics.CHAT_SECONDS.labels(arm).observe(now - answer.started)
-    metrics.TOKENS.labels(arm, "prompt").inc(answer.prompt_tokens)
-    metrics.TOKENS.labels(arm, "completion").inc(answer.completion_tokens)
+    seen = _meters(answer.choice.exposure.arm, answer.outcome)
+    seen.answers.inc()
+    seen.seconds.observe(now - answer.started)
+    seen.prompt_tokens.inc(answer.prompt_tokens)
+    seen.completion_tokens.inc(answer.completion_tokens)
     if answer.first_token is not None:
-        metrics.FIRST_TOKEN_SECONDS.labels(arm).observe(answer.first_token - answer.started)
+        seen.first_token.observe(answer.first_token - answer.started)
+
+
+@dataclass(frozen=True)
+class _Meters:
+    """The metrics of one arm's answers of one outcome: looked up by their labels once."""
+
+    answers: Any
+    seconds: Any
+    prompt_tokens: Any
+    completion_tokens: Any
+    first_token: Any
+
+
+@cache
+def _meters(arm: str, outcome: str) -> _Meters:
+    return _Meters(
+        metrics.COMPLETIONS.labels(arm, outcome),
+        metrics.CHAT_SECONDS.labels(arm),
+        metrics.TOKENS.labels(arm, "prompt"),
+        metrics.TOKENS.labels(arm, "completion"),
+        metrics.FIRST_TOKEN_SECONDS.labels(arm),
+    )

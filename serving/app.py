@@ -5,9 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from feedback.ids import new_id
 from feedback.log import EventLog
@@ -21,6 +22,7 @@ from serving import chat, feedback, health, models_route
 from serving.answering import Rooms
 from serving.auth import Authenticator
 from serving.capture import Capture
+from serving.chat import Chat
 from serving.engine import Engine, VllmEngine
 from serving.errors import install_error_handlers
 from serving.keys import KeyStore
@@ -28,6 +30,7 @@ from serving.limits import BodyLimit
 from serving.lookup import AnswerIndex
 from serving.pages.routes import COOKIE, page_is_open
 from serving.pages.routes import router as page_router
+from serving.quota import open_quota
 from serving.request_id import RequestId
 from serving.sessions import Sessions
 from serving.swap import AdapterManager
@@ -47,7 +50,7 @@ def create_app(
     coin: Callable[[], float] = _toss,
 ) -> FastAPI:
     """The gateway over ``engines`` and ``log``; those not given are opened as the settings say, and closed at the end."""
-    own_engines = [] if engines else [VllmEngine(url, settings.limits.request_timeout_s) for url in settings.engines]
+    own_engines = [] if engines else _engines(settings)
     own_log = open_settings_log(settings) if log is None else None
     log = log or own_log
     assert log is not None
@@ -60,8 +63,11 @@ def create_app(
     authenticator = Authenticator(keys, sessions, COOKIE, partial(page_is_open, settings))
     manager = AdapterManager(engines or own_engines, Registry(settings.adapters_dir), log, settings, new_id("gw_"))
     index = AnswerIndex(log, settings.limits.receipt_days)
-    capture = Capture(log)
-    rooms = Rooms(settings, _sampling(settings), manager, capture, receipts, index)
+    capture = Capture(log, max_bytes=settings.limits.capture_mb * 2**20)
+    quota = open_quota(settings)
+    salt = cache(lambda project: subkey(secret, f"cache-salt\0{project}").hex())
+    rooms = Rooms(settings, _sampling(settings), manager, capture, receipts, index, salt)
+    hot = Chat(rooms, authenticator, quota, user_secret, coin)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -72,6 +78,7 @@ def create_app(
         finally:
             await capture.stop(CAPTURE_FLUSH_S)
             await manager.stop()
+            await quota.close()
             for engine in own_engines:
                 await engine.close()
             if own_log is not None:
@@ -79,7 +86,7 @@ def create_app(
             keys.close()
 
     app = FastAPI(title="Plaudit", lifespan=lifespan, openapi_url=None)
-    app.include_router(chat.router(rooms, authenticator, user_secret, coin))
+    app.router.add_route(chat.PATH, hot, methods=["POST"], name="create_chat_completion")
     app.include_router(feedback.router(log, receipts, index, authenticator, user_secret))
     app.include_router(models_route.router(keys, authenticator))
     app.include_router(health.router(manager))
@@ -87,7 +94,24 @@ def create_app(
     install_error_handlers(app)
     app.add_middleware(BodyLimit, max_bytes=settings.limits.max_body_bytes, timeout_s=settings.limits.body_timeout_s)
     app.add_middleware(RequestId)
+    app.add_middleware(HotPath, chat=hot)
     return app
+
+
+class HotPath:
+    """Outermost: hands chat to its own application before any framework has looked at it."""
+
+    def __init__(self, app: ASGIApp, chat: Chat) -> None:
+        self._app, self._chat = app, chat
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_chat = scope["type"] == "http" and scope["path"] == chat.PATH and scope["method"] == "POST"
+        await (self._chat if is_chat else self._app)(scope, receive, send)
+
+
+def _engines(settings: Settings) -> list[VllmEngine]:
+    api_key = None if settings.engine_api_key is None else settings.engine_api_key.get_secret_value()
+    return [VllmEngine(url, settings.limits.request_timeout_s, api_key) for url in settings.engines]
 
 
 def _sampling(settings: Settings) -> SamplingSettings:

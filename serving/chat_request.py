@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
+from feedback.events import Message, ToolCall
 from ops.settings import LimitSettings, SamplingSettings
 from serving.errors import InvalidRequest
 from serving.validation import RequestModel
@@ -24,6 +26,8 @@ _PASSED_ON = (
 )
 """Sampling parameters that go to the engine as they came."""
 
+_TOOLS = ("tools", "tool_choice", "parallel_tool_calls")
+
 
 def _joined_text(content: Any) -> Any:
     """OpenAI's other form of a message's content, a list of text parts, as one string."""
@@ -35,10 +39,76 @@ def _joined_text(content: Any) -> Any:
     return "".join(texts)
 
 
+class FunctionCall(RequestModel):
+    name: str = Field(min_length=1, max_length=64)
+    arguments: str = Field(default="", description="JSON, as the model wrote it.")
+
+
+class ToolCallRequest(RequestModel):
+    id: str = Field(min_length=1, max_length=200)
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
 class ChatMessage(RequestModel):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_joined_text)]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: Annotated[str | None, BeforeValidator(_joined_text)] = None
     name: str | None = Field(default=None, max_length=64, description="Accepted; the model is not told.")
+    tool_calls: tuple[ToolCallRequest, ...] | None = Field(default=None, max_length=64, description="Of the assistant.")
+    tool_call_id: str | None = Field(default=None, max_length=200, description="Of a tool: which call it answers.")
+    refusal: None = None
+
+    def as_event(self) -> Message:
+        """As the log keeps it."""
+        calls = tuple(
+            ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments) for call in self.tool_calls or ()
+        )
+        return Message(role=self.role, content=self.content or "", tool_calls=calls, tool_call_id=self.tool_call_id)
+
+    def for_engine(self) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": self.role, "content": self.content}
+        if self.tool_calls:
+            message["tool_calls"] = [call.model_dump() for call in self.tool_calls]
+        if self.tool_call_id is not None:
+            message["tool_call_id"] = self.tool_call_id
+        return message
+
+
+class Function(RequestModel):
+    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    description: str | None = None
+    parameters: dict[str, Any] | None = Field(default=None, description="A JSON Schema.")
+    strict: bool | None = None
+
+
+class Tool(RequestModel):
+    type: Literal["function"]
+    function: Function
+
+
+class FunctionName(RequestModel):
+    name: str = Field(min_length=1, max_length=64)
+
+
+class NamedTool(RequestModel):
+    type: Literal["function"]
+    function: FunctionName
+
+
+class JsonSchema(RequestModel):
+    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    description: str | None = None
+    schema_: dict[str, Any] = Field(alias="schema", description="A JSON Schema.")
+    strict: bool | None = None
+
+
+class PlainFormat(RequestModel):
+    type: Literal["text", "json_object"]
+
+
+class SchemaFormat(RequestModel):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
 
 
 class StreamOptions(RequestModel):
@@ -67,11 +137,18 @@ class ChatRequest(RequestModel):
     logit_bias: dict[str, float] | None = Field(default=None, max_length=300)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    tools: tuple[Tool, ...] | None = Field(default=None, max_length=128)
+    tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: Annotated[PlainFormat | SchemaFormat, Field(discriminator="type")] | None = None
     user: str | None = Field(default=None, min_length=1, max_length=512, description="Your id of the person who asks.")
 
     # Plaudit's own
     compare: bool = Field(default=False, description="Two answers to show side by side; with n=2.")
     conversation: str | None = Field(default=None, min_length=1, max_length=200)
+    plaudit_adapter: str | None = Field(
+        default=None, min_length=1, max_length=200, description="With an operator's key: the adapter that is to answer."
+    )
 
     # OpenAI's own bookkeeping: accepted, because its clients send it, and of no effect here
     store: bool | None = None
@@ -79,6 +156,9 @@ class ChatRequest(RequestModel):
     service_tier: str | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+    modalities: tuple[Literal["text"], ...] | None = None
 
     @property
     def include_usage(self) -> bool:
@@ -100,8 +180,28 @@ def check_caps(request: ChatRequest, limits: LimitSettings) -> None:
         raise InvalidRequest(f"'{param}' is {asked}: ask for at most {limits.max_tokens}.", param=param)
     if request.stream_options is not None and not request.stream:
         raise InvalidRequest("'stream_options' is for streams: send stream=true too.", param="stream_options")
+    for place, message in enumerate(request.messages):
+        _check_message(message, f"messages[{place}]")
+    if request.tool_choice not in (None, "none") and not request.tools:
+        raise InvalidRequest("'tool_choice' chooses among 'tools': send them too.", param="tool_choice")
+    for name in ("tools", "response_format"):
+        if _depth(getattr(request, name)) > limits.max_depth:
+            text = f"'{name}' has more than {limits.max_depth} lists and objects inside each other: send a flatter schema."
+            raise InvalidRequest(text, param=name)
     if request.top_logprobs and not request.logprobs:
         raise InvalidRequest("'top_logprobs' needs logprobs=true.", param="top_logprobs")
+
+
+def _check_message(message: ChatMessage, place: str) -> None:
+    """Raise `InvalidRequest` for parts that do not fit the role."""
+    if message.content is None and not (message.role == "assistant" and message.tool_calls):
+        text = f"'{place}.content' is missing: only an assistant's message with tool_calls may leave it out."
+        raise InvalidRequest(text, param=f"{place}.content", code="missing_required_parameter")
+    if message.tool_calls and message.role != "assistant":
+        raise InvalidRequest(f"'{place}.tool_calls' are the assistant's: leave them out.", param=f"{place}.tool_calls")
+    if (message.tool_call_id is None) == (message.role == "tool"):
+        text = f"'{place}.tool_call_id' belongs to messages of role tool, to each of them and to no other."
+        raise InvalidRequest(text, param=f"{place}.tool_call_id")
 
 
 def sampling_of(request: ChatRequest, defaults: SamplingSettings) -> dict[str, Any]:
@@ -117,14 +217,29 @@ def sampling_of(request: ChatRequest, defaults: SamplingSettings) -> dict[str, A
 
 def engine_body(request: ChatRequest, sampling: dict[str, Any], adapter: str, position: int) -> dict[str, Any]:
     """One answer's request to the engine. With a seed, answer i of n draws from seed + i, or all would be alike."""
-    body = {
-        "model": adapter,
-        "messages": [{"role": message.role, "content": message.content} for message in request.messages],
-        "n": 1,
-        **sampling,
-    }
+    body = {"model": adapter, "messages": [message.for_engine() for message in request.messages], "n": 1, **sampling}
     if "seed" in sampling:
         body["seed"] = sampling["seed"] + position
+    if request.tools:
+        body |= request.model_dump(include=set(_TOOLS), exclude_none=True)
+    if request.response_format is not None:
+        body["response_format"] = request.response_format.model_dump(by_alias=True, exclude_none=True)
     if request.stream:
         body["stream_options"] = {"include_usage": True}
     return body
+
+
+def _depth(value: Any) -> int:
+    """How many lists and objects lie inside each other."""
+    deepest, level = 0, [value]
+    while level := [inner for outer in level for inner in _parts(outer)]:
+        deepest += 1
+    return deepest
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, BaseModel):
+        return vars(value).values()
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list | tuple) else ()

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from types import TracebackType
 
 from starlette.types import Receive
 
 from serving.errors import ClientGone
 
-T = TypeVar("T")
 
-
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """The result of ``work``; it is cancelled, and `ClientGone` raised, when the client hangs up first.
+class WhileListening:
+    """``async with``: the block is cancelled, and `ClientGone` raised, when the client hangs up first.
 
     The request's body must have been read: ``receive`` is then silent until the client goes.
     """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_gone(receive))
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientGone("The client hung up.")
-    finally:
-        task.cancel()
-        gone.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
 
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._gone = False
 
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+    async def __aenter__(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task = task
+        self._watch = asyncio.create_task(self._wait())
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._watch.cancel()
+        if self._gone and self._task.uncancel() == 0 and kind is not None and issubclass(kind, asyncio.CancelledError):
+            raise ClientGone("The client hung up.") from error
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._gone = True
+        self._task.cancel()

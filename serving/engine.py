@@ -1,25 +1,28 @@
 """What the gateway asks of vLLM's HTTP API, and the only module of ours that knows its paths and fields.
 
-The base model is always served under the name ``base`` (`feedback.events.BASE`), adapters under their own ids.
+An engine of ours serves the base model under the name ``base`` (`feedback.events.BASE`) and adapters under their own
+ids. Any other server of OpenAI's API will do as well, without adapters: its first model is then the base.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
 
 import aiohttp
+import orjson
+from yarl import URL
 
 from feedback.events import BASE
 
 _CONNECT_TIMEOUT_S = 5.0
 _ADMIN_TIMEOUT_S = 30.0
 _KEEPALIVE_S = 2.0  # below the 5 s after which vLLM's server drops an idle connection, so that none is used as it closes
+_READ_BYTES = 256 * 1024
 _MAX_LINE_BYTES = 4 * 1024 * 1024  # one SSE line; chunks with logprobs are long
-_PROBE_TOKENS = 8
+_PROBE_WIDTH = 20  # the most that vLLM gives unless told otherwise
 
 
 class EngineError(Exception):
@@ -41,6 +44,8 @@ class EngineUnavailable(EngineError, ConnectionError):
 
     status = 503
     code = "engine_unavailable"
+    refused = False
+    """Nobody listens there at all."""
 
 
 class EngineTimeout(EngineError, TimeoutError):
@@ -61,14 +66,19 @@ class Engine(Protocol):
     """One replica of the model. Every call has a deadline and raises `EngineError` or one of its subclasses."""
 
     base_name: str
-    """What the engine is asked for where the base is meant: ``base``, or an adapter without effect."""
+    """What the engine is asked for where the base is meant: ``base``, another server's model, or an adapter without effect."""
+    shares_prefixes: bool
+    """Whether it keeps one prefix cache for all its callers, which ``cache_salt`` parts (vLLM)."""
 
     async def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """One chat completion: a request body of ``POST /v1/chat/completions`` in, its answer out."""
         ...
 
-    def stream(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        """The chunks of a streamed chat completion; closing the iterator (``aclose``) stops the generation."""
+    def stream(self, body: Mapping[str, Any]) -> AsyncIterator[list[dict[str, Any]]]:
+        """The chunks of a streamed chat completion, those together that came together.
+
+        Closing the iterator (``aclose``) stops the generation.
+        """
         ...
 
     async def load_adapter(self, name: str, path: str) -> None:
@@ -78,15 +88,15 @@ class Engine(Protocol):
     async def unload_adapter(self, name: str) -> None: ...
 
     async def loaded(self) -> set[str]:
-        """Names of the registered adapters."""
+        """Names of the registered adapters. Brings ``base_name`` and ``shares_prefixes`` up to date."""
         ...
 
     async def answers(self, model: str, timeout_s: float) -> bool:
         """Whether ``model`` generates one token within ``timeout_s`` seconds. Raises nothing."""
         ...
 
-    async def probe(self, model: str, messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, ...], tuple[float, ...]]:
-        """Greedy tokens and the natural logarithm of each one's probability, end of text ignored."""
+    async def probe(self, model: str, messages: Sequence[Mapping[str, str]]) -> dict[bytes, float]:
+        """The likeliest first tokens of an answer, with the natural logarithm of each one's probability."""
         ...
 
     async def close(self) -> None: ...
@@ -95,13 +105,16 @@ class Engine(Protocol):
 class VllmEngine:
     """`Engine` over HTTP: ``http://host:port``, or ``unix:/path/to/socket``."""
 
-    def __init__(self, url: str, request_timeout_s: float = 120.0) -> None:
+    def __init__(self, url: str, request_timeout_s: float = 120.0, api_key: str | None = None) -> None:
         self.url = url
         self._base = "http://engine" if url.startswith("unix:") else url.rstrip("/").removesuffix("/v1")
+        self._chat = URL(self._base + "/v1/chat/completions")
+        self._headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {api_key}"} if api_key else {})
         self._timeout = aiohttp.ClientTimeout(total=request_timeout_s, sock_connect=_CONNECT_TIMEOUT_S)
         self._admin_timeout = aiohttp.ClientTimeout(total=_ADMIN_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S)
         self._session: aiohttp.ClientSession | None = None
         self.base_name = BASE
+        self.shares_prefixes = False
 
     def __repr__(self) -> str:
         return f"VllmEngine({self.url!r})"
@@ -109,26 +122,24 @@ class VllmEngine:
     async def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
         return await self._call("POST", "/v1/chat/completions", {**self._named(body), "stream": False}, self._timeout)
 
-    async def stream(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        ended = False
+    async def stream(self, body: Mapping[str, Any]) -> AsyncIterator[list[dict[str, Any]]]:
+        data = orjson.dumps({**self._named(body), "stream": True})
+        lines = _Lines()
         try:
-            async with self._open_session().post(
-                self._base + "/v1/chat/completions", json={**self._named(body), "stream": True}, timeout=self._timeout
-            ) as response:
+            async with self._open_session().post(self._chat, data=data, timeout=self._timeout) as response:
                 if response.status != 200:
                     _refused(response.status, await response.read())
-                async for line in response.content:
-                    if not line.startswith(b"data:"):
-                        continue
-                    data = line[5:].strip()
-                    if data == b"[DONE]":
-                        ended = True
-                        break
-                    yield _chunk(data)
+                async for block in response.content.iter_any():
+                    chunks = lines.take(block)
+                    if chunks:
+                        yield chunks
+                    if lines.failure is not None:
+                        _refused(500, lines.failure)
+                    if lines.ended:
+                        return
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             _unreachable(self.url, error)
-        if not ended:
-            raise EngineUnavailable(f"engine {self.url}: the stream broke off before its end")
+        raise EngineUnavailable(f"engine {self.url}: the stream broke off before its end")
 
     async def load_adapter(self, name: str, path: str) -> None:
         await self._call("POST", "/v1/load_lora_adapter", {"lora_name": name, "lora_path": path}, self._admin_timeout)
@@ -137,11 +148,20 @@ class VllmEngine:
         await self._call("POST", "/v1/unload_lora_adapter", {"lora_name": name}, self._admin_timeout)
 
     async def loaded(self) -> set[str]:
-        listing = await self._call("GET", "/v1/models", None, self._admin_timeout)
         try:
-            return {model["id"] for model in listing["data"]} - {BASE}
-        except (KeyError, TypeError) as error:
+            listing = await self._call("GET", "/v1/models", None, self._admin_timeout)
+            models = {model["id"]: model.get("owned_by") for model in listing["data"]}
+        except EngineError as error:
+            if error.status not in (404, 405, 501):
+                raise
+            models = {}  # a server that lists none
+        except (KeyError, TypeError, AttributeError) as error:
             raise EngineAnswerInvalid(f"engine {self.url}: GET /v1/models answered {str(listing)[:200]}") from error
+        base = BASE if BASE in models or not models else next(iter(models))
+        if self.base_name not in models:
+            self.base_name = base
+        self.shares_prefixes = models.get(base) == "vllm"
+        return set(models) - {base}
 
     async def answers(self, model: str, timeout_s: float) -> bool:
         body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1, "temperature": 0}
@@ -152,23 +172,21 @@ class VllmEngine:
             return False
         return bool(answer.get("choices"))
 
-    async def probe(self, model: str, messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    async def probe(self, model: str, messages: Sequence[Mapping[str, str]]) -> dict[bytes, float]:
         body = {
             "model": model,
             "messages": [dict(message) for message in messages],
-            "max_tokens": _PROBE_TOKENS,
+            "max_tokens": 1,
             "temperature": 0,
-            "ignore_eos": True,
             "logprobs": True,
+            "top_logprobs": _PROBE_WIDTH,
         }
         answer = await self.complete(body)
         try:
-            tokens = [(token["token"], float(token["logprob"])) for token in answer["choices"][0]["logprobs"]["content"]]
+            likeliest = answer["choices"][0]["logprobs"]["content"][0]["top_logprobs"]
+            return {bytes(token["bytes"]): float(token["logprob"]) for token in likeliest}
         except (KeyError, IndexError, TypeError, ValueError) as error:
             raise EngineAnswerInvalid(f"engine {self.url}: no logprobs in its answer for {model}") from error
-        if not all(math.isfinite(logprob) for _, logprob in tokens):
-            raise EngineAnswerInvalid(f"engine {self.url}: {model} answers with logprobs that are not finite")
-        return tuple(token for token, _ in tokens), tuple(logprob for _, logprob in tokens)
 
     async def close(self) -> None:
         if self._session is not None:
@@ -187,7 +205,7 @@ class VllmEngine:
                 if path != self.url
                 else aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S)
             )
-            self._session = aiohttp.ClientSession(connector=connector, read_bufsize=_MAX_LINE_BYTES)
+            self._session = aiohttp.ClientSession(connector=connector, headers=self._headers, read_bufsize=_READ_BYTES)
         return self._session
 
     async def _call(
@@ -195,7 +213,8 @@ class VllmEngine:
     ) -> dict[str, Any]:
         """One request with a JSON body; its JSON answer, or ``{}`` where vLLM answers in plain text."""
         try:
-            async with self._open_session().request(method, self._base + path, json=body, timeout=timeout) as response:
+            data = None if body is None else orjson.dumps(body)
+            async with self._open_session().request(method, self._base + path, data=data, timeout=timeout) as response:
                 raw = await response.read()
                 status, is_json = response.status, response.content_type == "application/json"
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
@@ -205,22 +224,45 @@ class VllmEngine:
         return _parse(raw) if is_json else {}
 
 
+class _Lines:
+    """Server-sent events from blocks of bytes that end anywhere."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        """``[DONE]`` has come."""
+        self.failure: bytes | None = None
+        """vLLM's report of a failure in mid-stream, which comes as a chunk of its own."""
+        self._rest = b""
+
+    def take(self, block: bytes) -> list[dict[str, Any]]:
+        """The chunks that are whole with this block, up to the stream's end or failure."""
+        *lines, self._rest = (self._rest + block).split(b"\n")
+        if len(self._rest) > _MAX_LINE_BYTES:
+            raise EngineAnswerInvalid(f"the engine's stream has a line of over {_MAX_LINE_BYTES} bytes")
+        chunks = []
+        for line in lines:
+            if not line.startswith(b"data:"):
+                continue
+            data = line[5:].strip()
+            if data == b"[DONE]":
+                self.ended = True
+                break
+            chunk = _parse(data)
+            if chunk.get("error"):
+                self.failure = data
+                break
+            chunks.append(chunk)
+        return chunks
+
+
 def _parse(raw: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(raw)
+        value = orjson.loads(raw)
     except ValueError as error:
         raise EngineAnswerInvalid(f"the engine's answer is not JSON: {raw[:200]!r}") from error
     if not isinstance(value, dict):
         raise EngineAnswerInvalid(f"the engine's answer is not a JSON object: {raw[:200]!r}")
     return value
-
-
-def _chunk(data: bytes) -> dict[str, Any]:
-    """One parsed chunk; vLLM reports a failure in mid-stream as a chunk of its own."""
-    chunk = _parse(data)
-    if "error" in chunk:
-        _refused(500, data)
-    return chunk
 
 
 def _refused(status: int, raw: bytes) -> NoReturn:
@@ -245,4 +287,6 @@ def _refused(status: int, raw: bytes) -> NoReturn:
 def _unreachable(url: str, error: Exception) -> NoReturn:
     if isinstance(error, TimeoutError):
         raise EngineTimeout(f"engine {url}: no answer within the deadline") from error
-    raise EngineUnavailable(f"engine {url}: {error or type(error).__name__}") from error
+    unavailable = EngineUnavailable(f"engine {url}: {error or type(error).__name__}")
+    unavailable.refused = isinstance(error, aiohttp.ClientConnectorError)
+    raise unavailable from error

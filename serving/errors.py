@@ -19,6 +19,7 @@ from feedback.log import LogError
 from feedback.receipts import ReceiptError, ReceiptExpired
 from serving.engine import EngineError, EngineTimeout, EngineUnavailable
 
+_TOO_LONG = re.compile("context length|maximum model length|max_model_len")
 _ENGINES_NAMES = re.compile(r"\s*\(parameter=[^)]*\)")
 
 _logger = structlog.get_logger(__name__)
@@ -170,7 +171,7 @@ def _of_engine(error: EngineError) -> ApiError:
 def _refused_by_engine(error: EngineError) -> InvalidRequest:
     """In the engine's words, without its own names for things."""
     message = _ENGINES_NAMES.sub("", error.message)
-    if "context length" not in message and "maximum model length" not in message:
+    if not _TOO_LONG.search(message):
         return InvalidRequest(message, param=error.param)
     advice = "Shorten the conversation, or ask for fewer tokens."
     return InvalidRequest(f"{message.rstrip('.')}. {advice}", param="messages", code="context_length_exceeded")

@@ -6,7 +6,7 @@ import asyncio
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.errors import RequestTimeout, TooLarge
+from serving.errors import ClientGone, RequestTimeout, TooLarge
 
 
 class BodyLimit:
@@ -21,6 +21,19 @@ class BodyLimit:
         if scope["type"] == "http":
             receive = _LimitedReceive(receive, _declared_length(scope), self._max_bytes, self._timeout_s)
         await self._app(scope, receive, send)
+
+
+async def read_body(scope: Scope, receive: Receive, max_bytes: int, timeout_s: float) -> bytes:
+    """The whole body, under the same limits. Raises `ClientGone` too."""
+    limited = _LimitedReceive(receive, _declared_length(scope), max_bytes, timeout_s)
+    parts = []
+    while True:
+        message = await limited()
+        if message["type"] == "http.disconnect":
+            raise ClientGone("The client hung up.")
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return b"".join(parts)
 
 
 class _LimitedReceive:

@@ -11,8 +11,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import structlog
 from safetensors import safe_open
 from safetensors.numpy import save_file
+
+from ops.models import ModelNotPrepared, prepared
+from ops.settings import Settings
+from serving.engine_command import EngineNotInstalled, installed_device
+
+_log = structlog.get_logger(__name__)
 
 NULL = "plaudit-null"
 
@@ -21,6 +28,23 @@ _LAYER = ".layers.0."
 
 class NoLinearLayer(ValueError):
     """The model's folder shows no linear layer that an adapter could be on."""
+
+
+def null_adapter_of(settings: Settings) -> Path | None:
+    """The folder of the adapter that stands for the base, written now; None where the engines need none.
+
+    Engines elsewhere are taken to need none, unless they listen on this machine's Unix sockets: set
+    ``engine.null_adapter`` for those that compute on a CPU and see our data folder.
+    """
+    try:
+        wanted = settings.engine.null_adapter
+        near = all(url.startswith("unix:") for url in settings.engines) and installed_device() == "cpu"
+        if wanted == "off" or (wanted == "auto" and not near):
+            return None
+        return write_null_adapter(Path(prepared(settings).path), settings.run_dir.absolute() / NULL)
+    except (EngineNotInstalled, ModelNotPrepared, NoLinearLayer) as error:
+        _log.warning("base_served_plainly", reason=str(error))
+        return None
 
 
 def write_null_adapter(model: Path, folder: Path) -> Path:

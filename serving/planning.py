@@ -15,6 +15,7 @@ from serving.errors import Unavailable
 from serving.keys import Caller
 
 NOT_LIVE = "adapter_not_live"
+PINNED = "pinned"
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,12 @@ def choose(
     fallback = None if adapter == assignment.adapter else NOT_LIVE
     arm: Arm = "control" if assignment.arm == "challenger" and fallback else assignment.arm
     return tuple(_choice(place, adapter, arm, deployment, assignment, fallback=fallback) for place in range(n))
+
+
+def choose_pinned(adapter: str, n: int) -> tuple[Choice, ...]:
+    """n samples of the adapter an operator has named: of no rollout, so no evidence for or against one."""
+    ids = [new_id("chatcmpl-") for _ in range(n)]
+    return tuple(Choice(place, id, Exposure(completion_id=id, adapter=adapter, fallback=PINNED)) for place, id in enumerate(ids))
 
 
 def _duellists(

@@ -1,18 +1,18 @@
-"""One engine as the gateway sees it: can it answer, and which of our adapters has it?"""
+"""One engine as the gateway sees it: can it answer, what is it doing, and which of our adapters has it?"""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
 
 from feedback.events import BASE
-from ops import metrics
-from serving.engine import Engine, EngineError
+from serving.engine import Engine, EngineError, EngineUnavailable
 from serving.null_adapter import NULL
 
 _log = structlog.get_logger(__name__)
@@ -20,13 +20,14 @@ _log = structlog.get_logger(__name__)
 _PROBES: Sequence[Sequence[Mapping[str, str]]] = (
     ({"role": "user", "content": "What is two plus two?"},),
     ({"role": "user", "content": "Say something kind about the weather."},),
+    ({"role": "user", "content": "Hello"},),
 )
-"""An adapter must answer at least one of these differently from the base."""
+"""An adapter must weigh the first tokens of its answer to at least one of these otherwise than the base does."""
 
 _CLEAR_GAP = 0.1
 """Nats between two log-probabilities of one token; less may be the engine's own noise, in bfloat16 under load."""
 
-_Answer = tuple[tuple[str, ...], tuple[float, ...]]
+_Answer = dict[bytes, float]
 
 
 class AdapterServesBase(EngineError):
@@ -37,7 +38,10 @@ class AdapterServesBase(EngineError):
 
 
 class Replica:
-    """Readiness is one generated token under a deadline, asked for every ``probe_interval_s`` and after any failure."""
+    """``awake``: it generated a token within the last ``probe_interval_s``. ``ready``: and it has all that is served.
+
+    Only a ready replica gets requests: one that comes back is given what is live first.
+    """
 
     def __init__(
         self, engine: Engine, probe_timeout_s: float, null_adapter: Path | None = None, *, probe_interval_s: float = 5.0
@@ -45,90 +49,146 @@ class Replica:
         """``null_adapter``: folder of the adapter that stands for the base (`serving.null_adapter`), where one is needed."""
         self.engine = engine
         self._null_adapter = null_adapter
+        self.awake = False
         self.ready = False
+        self.outstanding = 0
+        """Requests that it is answering for us."""
+        self.restarts = 0
         self.adapters: set[str] = set()
-        """Registered by us and probed, as far as we know."""
+        """Registered and probed by us, as far as we know."""
+        self.others: set[str] = set()
+        """What else it holds."""
         self._probe_timeout_s, self._probe_interval_s = probe_timeout_s, probe_interval_s
-        self._was_ready = False
+        self._was_awake = False
         self._answered = 0.0
+        self._base_answers: dict[int, _Answer] = {}
 
-    async def look(self) -> bool:
-        """Bring ``ready`` and ``adapters`` up to date. True when adapters we had registered are gone: it was restarted."""
+    def __repr__(self) -> str:
+        return f"Replica({self.engine!r})"
+
+    @contextmanager
+    def answering(self) -> Iterator[Engine]:
+        """Inside, one more request is outstanding."""
+        self.outstanding += 1
+        try:
+            yield self.engine
+        finally:
+            self.outstanding -= 1
+
+    async def look(self) -> None:
+        """Bring ``awake``, ``adapters`` and ``others`` up to date."""
         try:
             async with asyncio.timeout(self._probe_timeout_s):  # not wait_for, which may swallow a cancellation (Python 3.11)
                 held = await self.engine.loaded()
-            await self._stand_in_for_base(held)
-        except (EngineError, TimeoutError):
-            self._lost()
-            return False
-        restarted = bool(self.adapters - held)
+                await self._stand_in_for_base(held)
+        except (EngineError, TimeoutError) as error:
+            self.lost(str(error))
+            return
+        if self.adapters and self.adapters.isdisjoint(held):
+            self._forget_all()
         self.adapters &= held
-        if not self.ready or time.monotonic() - self._answered > self._probe_interval_s:
+        self.others = held - self.adapters - {NULL}
+        if not self.awake or time.monotonic() - self._answered > self._probe_interval_s:
             if not await self.engine.answers(BASE, self._probe_timeout_s):
-                self._lost()
-                return False
-            if not self.ready and self._was_ready:
-                metrics.ENGINE_RESTARTS.inc()
-            self.ready = self._was_ready = True
+                self.lost("it generates nothing")
+                return
+            self.restarts += self._was_awake and not self.awake
+            self.awake = self._was_awake = True
             self._answered = time.monotonic()
-        metrics.ENGINE_READY.set(self.ready)
-        return restarted
+
+    def doubt(self, error: EngineError) -> None:
+        """A request failed here: look before the next one if it is gone or has lost its adapters, else probe it soon."""
+        self._answered = 0.0
+        if error.status == 404 or (isinstance(error, EngineUnavailable) and error.refused):
+            self.lost(error.message)
+
+    def lost(self, why: str) -> None:
+        """It cannot answer, for all we know."""
+        if self.awake:
+            _log.warning("engine_lost", engine=repr(self.engine), why=why)
+        self.awake = self.ready = False
+        self._forget_all()
 
     async def register(self, adapter: str, path: str) -> None:
         """Load ``adapter`` and probe that it answers, and not as the base does. Raises `EngineError`; then it is not held.
 
         One that the engine holds already, from a gateway before us or beside us, is only probed: ids name their content.
         """
-        if adapter not in await self.engine.loaded():
-            await self.engine.load_adapter(adapter, path)
+        if adapter not in self.others:
+            await self._load(adapter, path)
         try:
-            for messages in _PROBES:
-                if await self._differs(adapter, messages):
-                    self.adapters.add(adapter)
-                    return
+            differs = await asyncio.gather(*(self._differs(adapter, number) for number in range(len(_PROBES))))
         except EngineError:
-            await self._forget(adapter)
+            await self._drop(adapter)
             raise
-        await self._forget(adapter)
-        raise AdapterServesBase(f"adapter {adapter} answers exactly as the base does; its module names may not fit the model")
+        if not any(differs):
+            await self._drop(adapter)
+            raise AdapterServesBase(f"adapter {adapter} answers exactly as the base does; its module names may not fit the model")
+        self.adapters.add(adapter)
+        self.others.discard(adapter)
 
     async def unregister(self, adapter: str) -> None:
         """Unload it; an engine that has not got it, or does not answer, has nothing to unload."""
         self.adapters.discard(adapter)
+        self.others.discard(adapter)
         try:
             await self.engine.unload_adapter(adapter)
         except EngineError as error:
             _log.info("unload_failed", adapter=adapter, error=error.message)
+
+    async def _load(self, adapter: str, path: str) -> None:
+        """Load it, or find that another gateway has done so meanwhile."""
+        try:
+            await self.engine.load_adapter(adapter, path)
+        except EngineUnavailable:
+            raise
+        except EngineError:
+            if adapter not in await self.engine.loaded():
+                raise
 
     async def _stand_in_for_base(self, held: set[str]) -> None:
         if self._null_adapter is None:
             return
         if NULL not in held:
             self.engine.base_name = BASE
-            await self.engine.load_adapter(NULL, str(self._null_adapter))
+            try:
+                await self._load(NULL, str(self._null_adapter))
+            except EngineUnavailable:
+                raise
+            except EngineError as error:  # it runs where our folder is not, or without LoRA
+                _log.warning("base_served_plainly", engine=repr(self.engine), reason=error.message)
+                self._null_adapter = None
+                return
         self.engine.base_name = NULL  # also where a gateway before us has loaded it
 
-    async def _differs(self, adapter: str, messages: Sequence[Mapping[str, str]]) -> bool:
-        theirs, base = await self.engine.probe(adapter, messages), await self.engine.probe(BASE, messages)
+    async def _differs(self, adapter: str, number: int) -> bool:
+        """Whether the adapter's answer to a probe is not the base's, by more than the base's differ among themselves."""
+        messages = _PROBES[number]
+        theirs, base = await asyncio.gather(self.engine.probe(adapter, messages), self._base_answer(number))
         gap = _gap(theirs, base)
         if gap == 0 or gap > _CLEAR_GAP:
             return gap > 0
         return gap > 2 * _gap(base, await self.engine.probe(BASE, messages))
 
-    async def _forget(self, adapter: str) -> None:
+    async def _base_answer(self, number: int) -> _Answer:
+        """It does not change while the engine lives."""
+        if number not in self._base_answers:
+            self._base_answers[number] = await self.engine.probe(BASE, _PROBES[number])
+        return self._base_answers[number]
+
+    async def _drop(self, adapter: str) -> None:
         if adapter in await self.engine.loaded():
             await self.engine.unload_adapter(adapter)
 
-    def _lost(self) -> None:
-        if self.ready:
-            _log.warning("engine_lost", engine=repr(self.engine))
-        self.ready = False
+    def _forget_all(self) -> None:
+        """It has been started again, perhaps with another base."""
         self.adapters.clear()
-        metrics.ENGINE_READY.set(0)
+        self._base_answers.clear()
 
 
 def _gap(one: _Answer, other: _Answer) -> float:
-    """The largest difference of a token's log-probability, in nats; infinity where the tokens differ."""
-    if one[0] != other[0]:
+    """The largest difference of a token's log-probability, in nats; infinity where hardly a token is likely in both."""
+    both = one.keys() & other.keys()
+    if 2 * len(both) < max(len(one), len(other)):
         return math.inf
-    return max((abs(a - b) for a, b in zip(one[1], other[1], strict=True)), default=0.0)
+    return max((abs(one[token] - other[token]) for token in both), default=0.0)

@@ -1,146 +1,113 @@
 """Streamed answers: server-sent events in OpenAI's chunk form, written straight to ASGI.
 
-One task makes and sends them, so the deadline and the client's hanging up cancel all of it at once, down to the engine.
+What the engine sent together is sent on together. The last chunk of all is held back until the tokens are known, and
+tells about feedback. What fails before anything was sent is an ordinary error with its own status.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
-from typing import Any, TypeVar
+from typing import Any
 
-import structlog
-from fastapi import Response
-from starlette.types import Receive, Scope, Send
+import orjson
+from starlette.types import Send
 
-from serving.answering import Turn
-from serving.connection import unless_gone
-from serving.engine import EngineError
-from serving.errors import ApiError, ClientGone, as_api_error, error_response
+from serving.answering import Answer, Turn
 
-T = TypeVar("T")
-
-_HEADERS = [
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-cache"),
-    (b"x-accel-buffering", b"no"),
-]
+_DELTA = ("role", "content", "tool_calls", "refusal")
 _DONE = b"data: [DONE]\n\n"
 
-_logger = structlog.get_logger(__name__)
 
+class EventStream:
+    """One turn's answers on their way to the client."""
 
-class EventStream(Response):
-    """A turn's answers as they are made. What fails before the first of them is an ordinary error with its own status."""
+    def __init__(self, turn: Turn, send: Send, headers: list[tuple[bytes, bytes]]) -> None:
+        self.started = False
+        self._turn, self._send = turn, send
+        self._headers = [
+            (b"content-type", b"text/event-stream; charset=utf-8"),
+            (b"cache-control", b"no-cache"),
+            (b"x-accel-buffering", b"no"),
+            *headers,
+        ]
+        self._unfinished = len(turn.answers)
+        self._last: bytes = b"{}"
+        plan = turn.plan
+        about = {
+            "id": plan.completion_id,
+            "object": "chat.completion.chunk",
+            "created": int(plan.created),
+            "model": plan.person.project,
+        }
+        self._head = b"data: " + orjson.dumps(about)[:-1] + b',"choices":['
+        self._tail = b'],"usage":null' if turn.request.include_usage else b"]"
 
-    def __init__(self, turn: Turn) -> None:
-        super().__init__(media_type="text/event-stream")
-        self._turn = turn
+    async def run(self) -> None:
+        """All answers, to the end. Raises `EngineError`; with several answers, the first to fail ends the others."""
+        turn = self._turn
+        if len(turn.answers) == 1:
+            await turn.stream(turn.answers[0], self._take)
+        else:
+            await gather_or_cancel([turn.stream(answer, self._take) for answer in turn.answers])
+        await self._write(self._end())
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await unless_gone(receive, self._answer(scope, receive, send))
-        except ClientGone:
-            return
-        finally:
-            self._turn.end()
+    async def fail(self, error: dict[str, Any]) -> None:
+        """End a stream that has begun with an error, as OpenAI's own does."""
+        await self._write(b"data: " + orjson.dumps(error) + b"\n\n")
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        started = False
-        try:
-            async with asyncio.timeout_at(self._turn.deadline), aclosing(events(self._turn)) as stream:
-                async for event in stream:
-                    if not started:
-                        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-                        started = True
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
-        except (EngineError, TimeoutError) as error:
-            answer = self._failed(error)
-            if not started:
-                await error_response(answer)(scope, receive, send)
-                return
-            await send({"type": "http.response.body", "body": _event(answer.body), "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    async def _take(self, answer: Answer, chunks: list[dict[str, Any]]) -> None:
+        events = [event for chunk in chunks for event in self._events(answer, chunk)]
+        if events:
+            await self._write(b"".join(events))
 
-    def _failed(self, error: Exception) -> ApiError:
-        if not isinstance(error, EngineError):
-            self._turn.timed_out()
-        answer = as_api_error(error)
-        if answer.status >= 500:
-            _logger.warning("request_failed", code=answer.code, error=f"{type(error).__name__}: {error}")
-        return answer
-
-
-async def events(turn: Turn) -> AsyncGenerator[bytes, None]:
-    """The stream's events. The last chunk of all, held back until the tokens are known, tells about feedback."""
-    unfinished = len(turn.answers)
-    last: dict[str, Any] = {}
-    streams = [turn.chunks(answer) for answer in turn.answers]
-    async with aclosing(merged(streams)) as choices:
-        async for choice in choices:
-            chunk = _chunk(turn, [choice])
-            if choice["finish_reason"] is not None:
-                unfinished -= 1
-                if unfinished == 0:
-                    last = chunk
+    def _events(self, answer: Answer, chunk: dict[str, Any]) -> list[bytes]:
+        """A chunk of the engine's as events of ours: one for each of its choices, of which there is one at most."""
+        events = []
+        for made in chunk.get("choices") or ():
+            delta = made.get("delta") or {}
+            finish_reason = made.get("finish_reason")
+            answer.see(delta, finish_reason)
+            choice = orjson.dumps(
+                {
+                    "index": answer.choice.position,
+                    "delta": {name: delta[name] for name in _DELTA if delta.get(name) is not None},
+                    "logprobs": made.get("logprobs"),
+                    "finish_reason": finish_reason,
+                }
+            )
+            if finish_reason is not None:
+                self._unfinished -= 1
+                if self._unfinished == 0:
+                    self._last = choice
                     continue
-            yield _event(chunk)
-    if turn.request.include_usage:
-        yield _event(last)
-        last = _chunk(turn, []) | {"usage": turn.usage}
-    yield _event(last | {"plaudit": turn.plaudit})
-    yield _DONE
+            events.append(self._head + choice + self._tail + b"}\n\n")
+        if usage := chunk.get("usage"):
+            answer.see_usage(usage)
+        return events
+
+    def _end(self) -> bytes:
+        """The chunk held back, with the tokens in one of their own if they were asked for, and the stream's end."""
+        about = b',"plaudit":' + orjson.dumps(self._turn.plaudit) + b"}\n\n"
+        if not self._turn.request.include_usage:
+            return self._head + self._last + self._tail + about + _DONE
+        usage = self._head + b'],"usage":' + orjson.dumps(self._turn.usage)
+        return self._head + self._last + self._tail + b"}\n\n" + usage + about + _DONE
+
+    async def _write(self, events: bytes) -> None:
+        if not self.started:
+            self.started = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        await self._send({"type": "http.response.body", "body": events, "more_body": True})
 
 
-async def merged(streams: Sequence[AsyncGenerator[T, None]]) -> AsyncGenerator[T, None]:
-    """The items of all streams as they come. Closing it, or an error in one of them, closes all."""
-    if len(streams) == 1:
-        async with aclosing(streams[0]) as only:
-            async for item in only:
-                yield item
-        return
-    waiting: dict[asyncio.Task[T], AsyncGenerator[T, None]] = {}
-
-    def ask(stream: AsyncGenerator[T, None]) -> None:
-        waiting[asyncio.ensure_future(_next(stream))] = stream
-
+async def gather_or_cancel(work: list[Any]) -> list[Any]:
+    """The results in order. The first error, or the caller's own end, cancels what is left and waits for it."""
+    tasks = [asyncio.ensure_future(one) for one in work]
     try:
-        for stream in streams:
-            ask(stream)
-        while waiting:
-            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                stream = waiting.pop(task)
-                try:
-                    item = task.result()
-                except StopAsyncIteration:
-                    continue
-                ask(stream)
-                yield item
+        return await asyncio.gather(*tasks)
     finally:
-        for task in waiting:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-        for stream in streams:
-            await stream.aclose()
-
-
-async def _next(stream: AsyncGenerator[T, None]) -> T:
-    return await anext(stream)
-
-
-def _chunk(turn: Turn, choices: list[dict[str, Any]]) -> dict[str, Any]:
-    chunk: dict[str, Any] = {
-        "id": turn.plan.completion_id,
-        "object": "chat.completion.chunk",
-        "created": int(turn.plan.created),
-        "model": turn.plan.person.project,
-        "choices": choices,
-    }
-    return chunk | {"usage": None} if turn.request.include_usage else chunk
-
-
-def _event(value: dict[str, Any]) -> bytes:
-    return b"data: " + json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode() + b"\n\n"
+        await asyncio.gather(*tasks, return_exceptions=True)

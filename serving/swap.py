@@ -1,10 +1,9 @@
-"""Hot swap: adapters become live without a dropped or a mixed answer.
+"""Hot swap: adapters become live without a dropped or a mixed answer. `serving.lifecycle` has the states.
 
-    wanted ──verify──▶ load on every ready replica ──probe──▶ LIVE ──no longer wanted──▶ drain ──no request left──▶ unload
-       └──────────────────────────────────┴──▶ REFUSED (the control topic is told why, once)
-
-The control topic says which adapters a project wants; requests see a new deployment only once its adapters are live, in
-one assignment. A running answer holds a lease on its adapter, so it stays whole and on that adapter to its end.
+The control topic says which adapters a project wants. They are verified, loaded on every ready engine and probed; then
+requests see the new deployment, in one assignment (the flip). A running answer holds a lease on its adapter, so it stays
+whole and on that adapter to its end; an adapter that nobody uses is unloaded. An engine that comes back is given what is
+served before it gets requests.
 """
 
 from __future__ import annotations
@@ -19,26 +18,36 @@ from pathlib import Path
 
 import structlog
 
-from feedback.events import BASE, AdapterLive, AdapterRefused, Event, RolloutChanged
-from feedback.log import EventConflict, EventLog, LogError, TopicReader
+from feedback.events import BASE, AdapterLive, Event, RolloutChanged
+from feedback.log import EventLog, LogError, TopicReader
 from ops import metrics
 from ops.deployment import Deployment
-from ops.models import ModelNotPrepared, prepared
 from ops.registry import AdapterRefused as Refusal
-from ops.registry import Registry
+from ops.registry import Registry, project_of
 from ops.settings import Settings
+from serving.announce import Announcer
 from serving.engine import Engine, EngineError, EngineTimeout, EngineUnavailable
-from serving.engine_command import EngineNotInstalled, installed_device
-from serving.null_adapter import NULL, NoLinearLayer, write_null_adapter
+from serving.lifecycle import Adapter, State
+from serving.null_adapter import null_adapter_of
 from serving.replica import Replica
+from serving.routing import Router
 
 _log = structlog.get_logger(__name__)
 
-POLL_S = 0.2
+POLL_S = 0.1
 """Between two looks at the control topic."""
 
 LOOK_S = 1.0
 """Between two looks at an engine that answered the last one."""
+
+UNUSED_S = 2.0
+"""An adapter is unloaded once nobody has used it for so long: other gateways on the same engines flip a little later."""
+
+STRAY_S = 900.0
+"""The same for adapters on an engine that this gateway never wanted: another one may."""
+
+PIN_S = 600.0
+"""How long an adapter stays loaded after an operator has asked for it by name."""
 
 
 class AdapterManager:
@@ -52,39 +61,51 @@ class AdapterManager:
         settings: Settings,
         gateway_id: str,
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         null_adapter = null_adapter_of(settings)
         timeout_s, interval_s = settings.engine.probe_timeout_s, settings.engine.probe_interval_s
-        self._replicas = [Replica(engine, timeout_s, null_adapter, probe_interval_s=interval_s) for engine in engines]
+        self.replicas = [Replica(engine, timeout_s, null_adapter, probe_interval_s=interval_s) for engine in engines]
+        self.router = Router(self.replicas)
         self._registry, self._log, self._settings = registry, log, settings
-        self._gateway_id, self._clock = gateway_id, clock
+        self._announcer = Announcer(log, gateway_id, clock)
+        self._monotonic = monotonic
         self._reader: TopicReader | None = None
+        self._adapters: dict[str, Adapter] = {}
         self._wanted: dict[str, Deployment] = {}
         self._served: dict[str, Deployment] = {}
         self._leases: Counter[str] = Counter()
-        self._announced: set[str] = set()
-        self._known: set[str] = set()
-        """Adapters that some gateway has announced before."""
-        self._refused: dict[str, str] = {}
-        self._looked = -LOOK_S
+        self._pins: dict[str, float] = {}
+        self._looked: dict[Replica, float] = {}
+        self._tending: dict[Replica, asyncio.Task[None]] = {}
         self._task: asyncio.Task[None] | None = None
 
-    # what requests ask; none of these waits
+    # what requests ask
 
     def deployment(self, project: str) -> Deployment:
         """What the project serves now: every adapter in it was live when it was put here.
 
-        Raises `EngineUnavailable` as long as the champion is not known or not live yet: nobody is to get the base instead.
+        Raises `EngineUnavailable` as long as the champion is not known or not live yet, or no engine is ready: nobody is
+        to get the base instead.
         """
         served = self._served.get(project)
         if served is None and (self._reader is None or project in self._unserved()):
             raise EngineUnavailable("the champion is not loaded yet")
+        if not self.router.ready:
+            raise EngineUnavailable("no engine is ready")
         return served or Deployment.initial(project)
+
+    async def servable(self, project: str, deadline: float) -> Deployment:
+        """`deployment`, once there is one; waits until ``deadline`` by the loop's clock, then raises `EngineUnavailable`."""
+        return await self.router.until(lambda: self.deployment(project), deadline)
+
+    async def replica_for(self, adapter: str, conversation: str, deadline: float) -> Replica:
+        """The engine for a request, once there is one. Raises `EngineUnavailable` at ``deadline`` by the loop's clock."""
+        return await self.router.until(lambda: self.router.pick(adapter, conversation), deadline)
 
     def is_live(self, adapter: str) -> bool:
         """Whether every ready engine has it, and one is ready."""
-        ready = self._ready_replicas()
-        return bool(ready) and (adapter == BASE or all(adapter in replica.adapters for replica in ready))
+        return self.router.is_live(adapter)
 
     @contextmanager
     def lease(self, adapter: str) -> Iterator[None]:
@@ -94,59 +115,80 @@ class AdapterManager:
             yield
         finally:
             self._leases[adapter] -= 1
+            if not self._leases[adapter]:
+                del self._leases[adapter]
 
-    def engine_for(self, adapter: str, conversation: str) -> Engine:
-        """The engine for a conversation: the same while the same engines are ready, for its prefix cache."""
-        ready = [replica for replica in self._ready_replicas() if adapter == BASE or adapter in replica.adapters]
-        if not ready:
-            raise EngineUnavailable(f"no engine is ready that has {adapter}")
-        return ready[sum(conversation.encode()) % len(ready)].engine
+    async def pin(self, project: str, adapter: str, deadline: float) -> None:
+        """Have an adapter of the project's registry live, for an operator. Raises LookupError, `EngineUnavailable`."""
+        if adapter == BASE:
+            return
+        if project_of(adapter) != project:
+            raise LookupError(f"the project {project} has no adapter {adapter!r}")
+        await asyncio.to_thread(self._registry.get, adapter)
+        self._pins[adapter] = self._monotonic() + PIN_S
+
+        def live() -> None:
+            known = self._adapters.get(adapter)
+            if known is not None and known.state == State.REFUSED:
+                raise LookupError(f"adapter {adapter} cannot be served: {known.reason}")
+            if not self.is_live(adapter):
+                raise EngineUnavailable(f"adapter {adapter} is not loaded yet")
+
+        await self.router.until(live, deadline)
 
     def ready(self) -> list[str]:
-        """Why requests cannot be answered as they should; empty when they can."""
+        """Why requests cannot be answered as they should; empty when they can. Names no adapter: anybody may ask."""
         if self._reader is None:
             return ["the control topic has not been read yet"]
-        if not self._ready_replicas():
+        if not any(replica.awake for replica in self.replicas):
             return ["no engine answers"]
-        return [f"champion {adapter} is not loaded yet" for adapter in sorted(set(self._unserved().values()))]
+        if self._unserved():
+            return [f"the champion of project {project} is not loaded yet" for project in sorted(self._unserved())]
+        return [] if self.router.ready else ["no engine has all adapters that are served"]
 
-    def _unserved(self) -> dict[str, str]:
-        """Champions that are not live, or that requests do not see yet, by project; refused ones are not waited for."""
-        wanted = {p: d.champion for p, d in self._wanted.items() if d.champion != BASE and d.champion not in self._refused}
-        return {p: champion for p, champion in wanted.items() if p not in self._served or not self.is_live(champion)}
+    def _unserved(self) -> set[str]:
+        """Projects whose champion requests do not see yet; refused ones are not waited for."""
+        return {
+            project
+            for project, wanted in self._wanted.items()
+            if wanted.champion != BASE and not self._is_refused(wanted.champion) and project not in self._served
+        }
 
     # the background task
 
     async def start(self) -> None:
-        self._task = asyncio.create_task(self._run())
+        self._task = asyncio.create_task(self._run(), name="swap")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        tasks = [*self._tending.values(), *([self._task] if self._task is not None else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._task = None
+        self._tending.clear()
 
     async def _run(self) -> None:
         while True:
             try:
-                await self.reconcile()
+                await self.reconcile(POLL_S)
             except (LogError, EngineError, Refusal, LookupError, OSError) as error:
                 _log.warning("reconcile_failed", error=str(error))
             await asyncio.sleep(POLL_S)
 
-    async def reconcile(self) -> None:
-        """One round: read, look, verify and load what is wanted, flip, unload what nobody uses."""
+    async def reconcile(self, patience_s: float | None = None) -> None:
+        """One round. An engine that takes longer than ``patience_s`` seconds (None: however long) holds up no other."""
         await self._read()
-        await self._look()
-        for adapter in self._wanted_adapters():
-            for replica in self._ready_replicas():
-                if adapter not in replica.adapters and adapter not in self._refused:
-                    await self._bring(adapter, replica)
-        for adapter in self._wanted_adapters():
-            await self._announce(adapter)
-        self._flip()
-        await self._unload_unused()
-        self._measure()
+        self._admit()
+        for replica in self.replicas:
+            if replica not in self._tending:
+                self._tending[replica] = asyncio.create_task(self._tend(replica), name="tend")
+        done, _ = await asyncio.wait(self._tending.values(), timeout=patience_s)
+        self._tending = {replica: task for replica, task in self._tending.items() if task not in done}
+        try:
+            for task in done:
+                task.result()
+        finally:
+            await self._settle()
 
     async def _read(self) -> None:
         if self._reader is None:
@@ -154,75 +196,113 @@ class AdapterManager:
         for record in await asyncio.to_thread(self._reader.drain):
             event = record.event
             if isinstance(event.data, RolloutChanged):
-                before = self._wanted.get(event.project) or Deployment.initial(event.project)
-                self._wanted[event.project] = before.after(event.data, event.time)
+                self._change(event, event.data)
             elif isinstance(event.data, AdapterLive):
-                self._known.add(event.data.adapter)
+                self._announcer.heard(event.data)
 
-    async def _look(self) -> None:
-        now = time.monotonic()
-        if now - self._looked < LOOK_S and all(replica.ready for replica in self._replicas):
-            return
-        self._looked = now
-        restarted = await asyncio.gather(*(replica.look() for replica in self._replicas))
-        if any(restarted):
-            _log.warning("engine_restarted", adapters="registered again")
+    def _change(self, event: Event, change: RolloutChanged) -> None:
+        """Take a project's new deployment, unless it names another project's adapters."""
+        for adapter in (change.champion, change.challenger or BASE):
+            if project_of(adapter) not in (None, event.project):
+                _log.error("foreign_adapter", project=event.project, adapter=adapter)
+                return
+        before = self._wanted.get(event.project) or Deployment.initial(event.project)
+        self._wanted[event.project] = before.after(change, event.time)
 
-    def _wanted_adapters(self) -> list[str]:
-        named = [a for d in self._wanted.values() for a in (d.champion, d.challenger) if a is not None and a != BASE]
-        return list(dict.fromkeys(named))
+    def _admit(self) -> None:
+        """Adapters that are used now and were not, and those found on engines, enter the table."""
+        now = self._monotonic()
+        self._pins = {adapter: until for adapter, until in self._pins.items() if until > now}
+        for id in self._used():
+            known = self._adapters.setdefault(id, Adapter(id, now))
+            if known.state == State.DRAINING:
+                known.stray = False
+                known.move(State.VERIFIED, now)
+        for replica in self.replicas:
+            for id in replica.others:
+                if id not in self._adapters and project_of(id) is not None:
+                    self._adapters[id] = Adapter(id, now, State.DRAINING, stray=True)
 
-    async def _bring(self, adapter: str, replica: Replica) -> None:
-        """Verify, load, probe. An engine that does not answer as the base either says nothing about the adapter: tried again."""
+    def _used(self) -> list[str]:
+        """Adapters that requests see or are to see, those of running deployments first."""
+        deployments = [*self._served.values(), *self._wanted.values()]
+        named = [a for d in deployments for a in (d.champion, d.challenger) if a is not None and a != BASE]
+        return list(dict.fromkeys([*named, *self._pins]))
+
+    async def _tend(self, replica: Replica) -> None:
+        """Look at one engine and give it what it lacks. It is ready once it has all that is served and still leased."""
+        await self._supply(replica)
+        now = self._monotonic()
+        if not replica.awake or now - self._looked.get(replica, -LOOK_S) >= LOOK_S:
+            restarts = replica.restarts
+            await replica.look()
+            self._looked[replica] = now
+            metrics.ENGINE_RESTARTS.inc(replica.restarts - restarts)
+            await self._supply(replica)
+        before, needed = replica.ready, self._needed()
+        replica.ready = replica.awake and needed <= replica.adapters
+        if replica.ready and not before:
+            self.router.changed()
+
+    async def _supply(self, replica: Replica) -> None:
+        """Bring what is leased, served and wanted, in this order."""
+        for id in dict.fromkeys([*self._leases, *self._used()]):
+            if replica.awake and id not in replica.adapters and id != BASE and not self._is_refused(id):
+                await self._bring(id, replica)
+
+    def _needed(self) -> set[str]:
+        """What a replica must have to be ready."""
+        served = {a for d in self._served.values() for a in (d.champion, d.challenger) if a is not None and a != BASE}
+        return served | {adapter for adapter in self._leases if adapter != BASE}
+
+    async def _bring(self, id: str, replica: Replica) -> None:
+        """Verify, load, probe. What is live elsewhere, or an engine that does not answer as the base, speaks for the adapter."""
+        adapter = self._adapters.setdefault(id, Adapter(id, self._monotonic()))
         try:
-            await asyncio.to_thread(self._registry.verify, adapter, self._settings.engine.max_lora_rank)
-            path = self._registry.path(adapter)
-            await replica.register(adapter, str(Path(path).absolute()))
+            await asyncio.to_thread(self._registry.verify, id, self._settings.engine.max_lora_rank)
+            if adapter.state == State.WANTED:
+                adapter.move(State.VERIFIED, self._monotonic())
+            await replica.register(id, str(Path(self._registry.path(id)).absolute()))
         except (EngineUnavailable, EngineTimeout) as error:
-            _log.warning("load_failed", adapter=adapter, error=error.message)
-            replica.ready = False
+            replica.lost(error.message)
         except (Refusal, LookupError) as error:
-            await self._refuse(adapter, str(error))
+            await self._failed(adapter, str(error))
         except EngineError as error:
             if await replica.engine.answers(BASE, self._settings.engine.probe_timeout_s):
-                await self._refuse(adapter, error.message)
+                await self._failed(adapter, error.message)
             else:
-                replica.ready = False
+                replica.lost(error.message)
 
-    async def _announce(self, adapter: str) -> None:
-        if not self.is_live(adapter) or adapter in self._announced:
+    async def _failed(self, adapter: Adapter, reason: str) -> None:
+        """Refuse it, unless it was served already: then this engine is not ready, and is tried again."""
+        if adapter.state not in (State.WANTED, State.VERIFIED):
+            _log.warning("adapter_not_restored", adapter=adapter.id, reason=reason)
             return
-        manifest = await asyncio.to_thread(self._registry.get, adapter)
-        seconds = max(0.0, self._clock() - manifest.published)
-        live = AdapterLive(
-            adapter=adapter,
-            gateway=self._gateway_id,
-            published=manifest.published,
-            seconds=seconds,
-            reload=adapter in self._known,
-        )
-        await self._tell(manifest.project, f"live-{adapter}-{self._gateway_id}", live)
-        self._announced.add(adapter)
-        metrics.SWAPS.labels(outcome="live").inc()
-        if not live.reload:
-            metrics.SWAP_SECONDS.observe(seconds)
-        _log.info("adapter_live", adapter=adapter, seconds=round(seconds, 3))
+        adapter.reason = reason
+        adapter.move(State.REFUSED, self._monotonic())
+        wanting = [project for project, wanted in self._wanted.items() if adapter.id in (wanted.champion, wanted.challenger)]
+        await self._announcer.refused(adapter.id, reason, wanting)
 
-    async def _refuse(self, adapter: str, reason: str) -> None:
-        self._refused[adapter] = reason
-        metrics.SWAPS.labels(outcome="refused").inc()
-        _log.error("adapter_refused", adapter=adapter, reason=reason)
-        for project, wanted in self._wanted.items():
-            if adapter in (wanted.champion, wanted.challenger):
-                refusal = AdapterRefused(adapter=adapter, gateway=self._gateway_id, reason=reason)
-                await self._tell(project, f"refused-{adapter}-{self._gateway_id}", refusal)
-
-    async def _tell(self, project: str, event_id: str, data: AdapterLive | AdapterRefused) -> None:
-        event = Event(id=event_id, time=self._clock(), project=project, key=project, data=data)
-        try:
-            await asyncio.to_thread(self._log.append, [event])
-        except EventConflict:
-            return  # told before
+    async def _settle(self) -> None:
+        """What is on every ready engine becomes live; flip; retire what is not used any more."""
+        now, used = self._monotonic(), set(self._used())
+        for adapter in self._adapters.values():
+            if adapter.state == State.VERIFIED and adapter.id in used and self.is_live(adapter.id):
+                adapter.move(State.LIVE, now)
+        self._flip()
+        self.router.changed()
+        for adapter in self._adapters.values():
+            if adapter.state == State.LIVE and not self._announcer.has_told(adapter.id):
+                await self._announcer.live(await asyncio.to_thread(self._registry.get, adapter.id))
+        used = set(self._used())
+        for adapter in list(self._adapters.values()):
+            if adapter.id not in used and adapter.state in (State.WANTED, State.VERIFIED, State.LIVE):
+                adapter.move(State.DRAINING, now)
+            if adapter.state == State.DRAINING:
+                await self._drain(adapter, now)
+            elif adapter.state == State.REFUSED:
+                await self._unload(adapter.id)
+        self._measure()
 
     def _flip(self) -> None:
         """Let requests see what is wanted as far as it is live. Without a live champion the former deployment stays."""
@@ -232,31 +312,29 @@ class AdapterManager:
             live = wanted.challenger is None or self.is_live(wanted.challenger)
             self._served[project] = wanted if live else replace(wanted, challenger=None, coverage=0.0, rollout_id=None)
 
-    async def _unload_unused(self) -> None:
-        used = set(self._wanted_adapters()) | {a for d in self._served.values() for a in (d.champion, d.challenger) if a}
-        for replica in self._ready_replicas():
-            for adapter in sorted(replica.adapters - used):
-                if not self._leases[adapter]:
-                    await replica.unregister(adapter)
-                    _log.info("adapter_unloaded", adapter=adapter)
+    async def _drain(self, adapter: Adapter, now: float) -> None:
+        """Unload it everywhere once its last answer has ended and nobody has wanted it for a while."""
+        if self._leases[adapter.id] or now - adapter.since < (STRAY_S if adapter.stray else UNUSED_S):
+            return
+        await self._unload(adapter.id)
+        adapter.move(State.GONE, now)
+        del self._adapters[adapter.id]
+        _log.info("adapter_unloaded", adapter=adapter.id)
 
-    def _ready_replicas(self) -> list[Replica]:
-        return [replica for replica in self._replicas if replica.ready]
+    async def _unload(self, adapter: str) -> None:
+        for replica in self.replicas:
+            if replica.awake and adapter in replica.adapters | replica.others:
+                await replica.unregister(adapter)
+
+    def _is_refused(self, adapter: str) -> bool:
+        known = self._adapters.get(adapter)
+        return known is not None and known.state == State.REFUSED
 
     def _measure(self) -> None:
+        metrics.ENGINES.set(len(self.replicas))
+        metrics.ENGINE_READY.set(len(self.router.ready))
         metrics.ADAPTER_INFO.clear()
         for project, deployment in self._served.items():
             metrics.ADAPTER_INFO.labels(project, "champion", deployment.champion).set(1)
             if deployment.challenger is not None:
                 metrics.ADAPTER_INFO.labels(project, "challenger", deployment.challenger).set(1)
-
-
-def null_adapter_of(settings: Settings) -> Path | None:
-    """The folder of the adapter that stands for the base, written now; None where the engine needs none or runs elsewhere."""
-    try:
-        if settings.engine_urls or installed_device() != "cpu":
-            return None
-        return write_null_adapter(Path(prepared(settings).path), settings.run_dir.absolute() / NULL)
-    except (EngineNotInstalled, ModelNotPrepared, NoLinearLayer) as error:
-        _log.warning("base_served_plainly", reason=str(error))
-        return None

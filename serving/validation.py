@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TypeVar
 
 from fastapi import Request
@@ -15,6 +16,8 @@ class RequestModel(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, hide_input_in_errors=True)
 
+
+_TYPE = re.compile(r"str|tuple|tuple\[.*|literal\[.*|NamedTool|function-.*")
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -53,9 +56,11 @@ def explain(error: ValidationError) -> InvalidRequest:
 
 
 def _param(location: tuple[int | str, ...]) -> str | None:
-    """A place as OpenAI writes it: ``messages[0].role``."""
+    """A place as OpenAI writes it: ``messages[0].role``. Of a field of several types, pydantic also names the type."""
     text = ""
     for part in location:
+        if isinstance(part, str) and _TYPE.fullmatch(part):
+            continue
         text += f"[{part}]" if isinstance(part, int) else f".{part}"
     return text.removeprefix(".") or None
 

@@ -58,11 +58,14 @@ def prompt_hash(prompt: Prompt) -> str:
 
 
 def examples_of(votes: Sequence[Vote]) -> list[Example]:
-    """One example a vote, in the votes' order. A pair of equal answers tells nothing about either and is left out."""
+    """One example a vote, in the votes' order.
+
+    Left out: a pair of equal answers, which tells nothing about either, and answers that call tools, which are not text.
+    """
     examples = []
     for vote in votes:
         answers = tuple(completion.text.answer for completion in vote.completions)
-        if len(answers) == 2 and answers[0] == answers[1]:
+        if (len(answers) == 2 and answers[0] == answers[1]) or any(c.text.tool_calls for c in vote.completions):
             continue
         prompt = vote.completions[0].text.messages
         propensity = min((exposure.propensity for exposure in vote.exposures), default=1.0)

@@ -92,6 +92,8 @@ class Inbox:
         if completion.outcome != "ok" or not completion.text.messages:
             return
         prompt = completion.text.messages
+        if any(message.role == "tool" or message.tool_calls for message in prompt):
+            return  # its tools are not known here: nobody could answer it as it was meant
         key = prompt_hash(prompt)
         self._prompts.pop(key, None)
         self._prompts[key] = prompt

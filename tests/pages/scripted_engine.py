@@ -32,6 +32,8 @@ class ScriptedEngine:
     """`serving.engine.Engine` without a model: ``say(question, answer, …)`` gives the scripts for that question, in turn."""
 
     def __init__(self) -> None:
+        self.base_name = "base"
+        self.shares_prefixes = False
         self.requests: list[dict[str, Any]] = []
         self.aborted = threading.Event()
         self.down = False
@@ -44,7 +46,7 @@ class ScriptedEngine:
         scripts = self._scripts[body["messages"][-1]["content"]]
         return scripts.pop(0) if len(scripts) > 1 else scripts[0]
 
-    async def stream(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    async def stream(self, body: Mapping[str, Any]) -> AsyncIterator[list[dict[str, Any]]]:
         if self.down:
             raise EngineUnavailable("nobody answers")
         self.requests.append(dict(body))
@@ -56,18 +58,18 @@ class ScriptedEngine:
 
         try:
             for index in range(body.get("n") or 1):
-                yield chunk(index, delta={"role": "assistant", "content": ""})
+                yield [chunk(index, delta={"role": "assistant", "content": ""})]
                 for piece in self._next(body):
                     if isinstance(piece, Gate):
                         await piece.opened()
                     elif isinstance(piece, Break):
                         raise EngineUnavailable("the connection broke")
                     else:
-                        yield chunk(index, delta={"content": piece})
-                yield chunk(index, finish_reason="stop")
+                        yield [chunk(index, delta={"content": piece})]
+                yield [chunk(index, finish_reason="stop")]
             finished = True
             if (body.get("stream_options") or {}).get("include_usage"):
-                yield {**base, "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}
+                yield [{**base, "choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}]
         finally:
             if not finished:
                 self.aborted.set()
@@ -87,8 +89,8 @@ class ScriptedEngine:
     async def answers(self, model: str, timeout_s: float) -> bool:
         return not self.down
 
-    async def probe(self, model: str, messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, ...], tuple[float, ...]]:
-        return ("fine",), (-0.1,)
+    async def probe(self, model: str, messages: Sequence[Mapping[str, str]]) -> dict[bytes, float]:
+        return {b"fine": -0.1}
 
     async def close(self) -> None:
         pass

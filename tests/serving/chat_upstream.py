@@ -80,7 +80,9 @@ class ChatUpstream:
         return web.Response()
 
     async def _models(self, request: web.Request) -> web.Response:
-        return web.json_response({"object": "list", "data": [{"id": name} for name in (BASE, *self.adapters)]})
+        return web.json_response(
+            {"object": "list", "data": [{"id": name, "owned_by": "vllm"} for name in (BASE, *self.adapters)]}
+        )
 
     async def _load(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -152,8 +154,12 @@ def _usage(body: dict[str, Any], text: str) -> dict[str, int]:
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
 
 
+def _token(word: str) -> dict[str, Any]:
+    return {"token": word, "bytes": list(word.encode()), "logprob": -float(len(word)) / 7}
+
+
 def _whole(body: dict[str, Any], text: str) -> dict[str, Any]:
-    content = [{"token": word, "logprob": -float(len(word)) / 7, "top_logprobs": []} for word in text.split()]
+    content = [_token(word) | {"top_logprobs": [_token(word)]} for word in text.split()]
     return {
         "id": "up",
         "object": "chat.completion",

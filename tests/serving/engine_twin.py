@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 from serving.engine import EngineError, EngineUnavailable
@@ -11,6 +13,7 @@ from serving.engine import EngineError, EngineUnavailable
 class EngineTwin:
     def __init__(self) -> None:
         self.base_name = "base"
+        self.shares_prefixes = False
         self.held: dict[str, str] = {}
         """Adapters by name, with their folders."""
         self.calls: list[tuple[str, str]] = []
@@ -18,9 +21,13 @@ class EngineTwin:
         self.up = True
         self.deaf = False
         """Lists its models, generates nothing."""
+        self.hangs: asyncio.Event | None = None
+        """Where set, it lists its models only once this is."""
+        self.slow_to_load: dict[str, asyncio.Event] = {}
+        """Adapters that are loaded only once this is set."""
         self.without_effect: set[str] = set()
-        self.noise: list[float] = []
-        """What the next probes' log-probabilities are off by, first one first."""
+        self.noise: Iterator[float] = repeat(0.0)
+        """What the base's log-probabilities are off by, probe by probe."""
         self.slight: dict[str, float] = {}
         """Adapters that say what the base says, at log-probabilities that are off by so much."""
         self.refuses: set[str] = set()
@@ -37,11 +44,13 @@ class EngineTwin:
     async def complete(self, body: Mapping[str, Any]) -> dict[str, Any]:
         raise NotImplementedError
 
-    def stream(self, body: Mapping[str, Any]) -> AsyncIterator[dict[str, Any]]:
+    def stream(self, body: Mapping[str, Any]) -> AsyncIterator[list[dict[str, Any]]]:
         raise NotImplementedError
 
     async def load_adapter(self, name: str, path: str) -> None:
         self._answer("load", name)
+        if name in self.slow_to_load:
+            await self.slow_to_load[name].wait()
         if name in self.breaks_at_load:
             self.deaf = True
             raise EngineError("EngineCore encountered an issue", status=500)
@@ -55,6 +64,8 @@ class EngineTwin:
             raise EngineError(f"{name} is not loaded", status=404)
 
     async def loaded(self) -> set[str]:
+        if self.hangs is not None:
+            await self.hangs.wait()
         self._answer("loaded", "")
         return set(self.held)
 
@@ -62,13 +73,14 @@ class EngineTwin:
         self.calls.append(("answers", self._name(model)))
         return self.up and not self.deaf and self._knows(model)
 
-    async def probe(self, model: str, messages: Sequence[Mapping[str, str]]) -> tuple[tuple[str, ...], tuple[float, ...]]:
+    async def probe(self, model: str, messages: Sequence[Mapping[str, str]]) -> dict[bytes, float]:
         self._answer("probe", self._name(model))
         if self.deaf or not self._knows(model):
             raise EngineError(f"no answer from {model}", status=500)
-        alike = model == "base" or model in self.without_effect or model in self.slight
-        off = self.slight.get(model, 0.0) + (self.noise.pop(0) if self.noise else 0.0)
-        return ("base" if alike else model, messages[-1]["content"]), (-1.0 + off, -2.0)
+        if model != "base" and model not in self.without_effect | self.slight.keys():
+            return {model.encode(): -1.0, messages[-1]["content"].encode(): -2.0}
+        off = next(self.noise) if model == "base" else self.slight.get(model, 0.0)
+        return {b"Hello": -1.0 + off, b"Hi": -2.0}
 
     async def close(self) -> None:
         return

@@ -32,10 +32,19 @@ class World:
         self.log = SqliteLog(self.settings.log_path)
         self.engines = [EngineTwin(), EngineTwin()]
         self.now = PUBLISHED + 2.5
+        self.ticks = 0.0
+        """The gateways' monotonic clock, in seconds."""
         self._staged = 0
 
     def gateway(self, name: str = "gw-1") -> AdapterManager:
-        return AdapterManager(self.engines, self.registry, self.log, self.settings, name, clock=lambda: self.now)
+        """A gateway that looks at its engines in every round."""
+        return AdapterManager(
+            self.engines, self.registry, self.log, self.settings, name, clock=lambda: self.now, monotonic=self._tick
+        )
+
+    def _tick(self) -> float:
+        self.ticks += 1e-3
+        return self.ticks
 
     def publish(self, fill: float | None = None, parent: str = "base") -> str:
         """A new adapter of the registry; ``fill`` overrides its weights."""
@@ -53,10 +62,10 @@ class World:
             staging, project="default", parent=parent, base_model="sha256:0", training={}, gates=[gate], now=PUBLISHED
         ).id
 
-    def change(self, **change: Any) -> None:
+    def change(self, project: str = "default", **change: Any) -> None:
         """A change of the deployment, as the controller writes it."""
         data = RolloutChanged(**({"rollout_id": "ro-1", "state": "RAMP", "coverage": 0.5, "salt": "salt"} | change))
-        self.log.append([Event(id=uuid7(), time=self.now, project="default", key="default", data=data)])
+        self.log.append([Event(id=uuid7(), time=self.now, project=project, key=project, data=data)])
 
     def told(self, kind: type[AdapterLive] | type[AdapterRefused]) -> list[Any]:
         events = [record.event for record in TopicReader(self.log, "control").drain()]

@@ -128,6 +128,7 @@ def test_only_allowed_fields_reach_the_engine_and_defaults_fill_in_what_is_not_n
     parts = [{"type": "text", "text": "say "}, {"type": "text", "text": "x"}]
     served.chat(messages=[{"role": "user", "content": parts}], top_p=0.5, stop=["\n"], store=True, user="ada")
     (body,) = upstream.chats()
+    assert len(body.pop("cache_salt")) == 64
     assert body == {
         "model": "base",
         "messages": [{"role": "user", "content": "say x"}],

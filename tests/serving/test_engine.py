@@ -72,6 +72,15 @@ def sends(*lines: str, then: Callable[[web.Request], Awaitable[None]] | None = N
     return handler
 
 
+def sends_json(text: str) -> Handler:
+    """A handler that answers with a text as JSON, whatever it is."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return web.Response(text=text, content_type="application/json")
+
+    return handler
+
+
 def says(status: int, body: Any) -> Handler:
     async def handler(request: web.Request) -> web.StreamResponse:
         return web.json_response(body, status=status)
@@ -89,8 +98,8 @@ async def hangs_up(request: web.Request) -> None:
 
 
 async def read_all(stream: AsyncIterator[dict[str, Any]], into: list[dict[str, Any]]) -> None:
-    async for item in stream:
-        into.append(item)
+    async for items in stream:
+        into.extend(items)
 
 
 def chunk(text: str) -> dict[str, Any]:
@@ -103,14 +112,14 @@ async def test_a_stream_is_its_parsed_chunks_up_to_done(upstream, engine):
     upstream.handler = sends(
         f"data: {head}\n\n: a comment\n\ndata: {tail[:9]}", f"{tail[9:]}\n\ndata:{json.dumps(usage)}\r\n\r\n", "data: [DONE]\n\n"
     )
-    assert [c async for c in engine.stream(QUESTION)] == [chunk("a"), chunk("b"), usage]
+    assert [c async for chunks in engine.stream(QUESTION) for c in chunks] == [chunk("a"), chunk("b"), usage]
     assert upstream.asked == [("/v1/chat/completions", QUESTION | {"stream": True})]
 
 
 async def test_closing_a_stream_hangs_up_on_the_engine_so_that_it_stops_generating(upstream, engine):
     upstream.handler = sends(f"data: {json.dumps(chunk('a'))}\n\n", then=deaf)
     stream = engine.stream(QUESTION)
-    assert await anext(stream) == chunk("a")
+    assert await anext(stream) == [chunk("a")]
     assert not upstream.aborted.is_set()
     await stream.aclose()
     await asyncio.wait_for(upstream.aborted.wait(), 5)
@@ -209,21 +218,41 @@ async def test_a_deaf_or_failing_engine_does_not_answer_a_probe(upstream, engine
     assert upstream.asked[-1][1]["max_tokens"] == 1
 
 
-async def test_a_probe_gives_tokens_and_logprobs_that_are_finite(upstream, engine):
-    def answer(*logprobs: float) -> Handler:
-        content = [{"token": f"t{place}", "logprob": logprob} for place, logprob in enumerate(logprobs)]
-        return says(200, {"choices": [{"logprobs": {"content": content}}]})
-
-    upstream.handler = answer(-0.5, -2)
-    assert await engine.probe("a1", QUESTION["messages"]) == (("t0", "t1"), (-0.5, -2.0))
+async def test_a_probe_gives_the_likeliest_first_tokens_and_their_logprobs(upstream, engine):
+    likeliest = [{"token": "a", "bytes": [97], "logprob": -0.5}, {"token": "\ufffd", "bytes": [195], "logprob": -2}]
+    upstream.handler = says(200, {"choices": [{"logprobs": {"content": [{"token": "a", "top_logprobs": likeliest}]}}]})
+    assert await engine.probe("a1", QUESTION["messages"]) == {b"a": -0.5, b"\xc3": -2.0}
     asked = upstream.asked[-1][1]
-    assert (asked["model"], asked["temperature"], asked["ignore_eos"], asked["logprobs"]) == ("a1", 0, True, True)
-    upstream.handler = answer(-0.5, float("nan"))
-    with pytest.raises(EngineAnswerInvalid, match="not finite"):
+    assert (asked["model"], asked["temperature"], asked["max_tokens"], asked["top_logprobs"]) == ("a1", 0, 1, 20)
+    upstream.handler = sends_json('{"choices": [{"logprobs": {"content": [{"top_logprobs": [{"logprob": NaN}]}]}}]}')
+    with pytest.raises(EngineAnswerInvalid, match="not JSON"):
         await engine.probe("a1", QUESTION["messages"])
     upstream.handler = says(200, {"choices": []})
     with pytest.raises(EngineAnswerInvalid, match="no logprobs"):
         await engine.probe("a1", QUESTION["messages"])
+
+
+async def test_the_first_model_of_another_server_is_its_base(upstream, engine):
+    upstream.handler = says(200, {"data": [{"id": "gpt-4o", "owned_by": "openai"}, {"id": "gpt-4o-mini"}]})
+    assert await engine.loaded() == {"gpt-4o-mini"}
+    assert (engine.base_name, engine.shares_prefixes) == ("gpt-4o", False)
+    upstream.handler = says(404, {"detail": "Not Found"})  # one that lists none
+    assert await engine.loaded() == set()
+    assert engine.base_name == "base"
+
+
+async def test_a_server_that_wants_a_key_is_sent_it(upstream):
+    engine = VllmEngine(upstream.url, api_key="sk-theirs")
+    keys: list[str] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        keys.append(request.headers["authorization"])
+        return web.json_response({"choices": []})
+
+    upstream.handler = handler
+    await engine.complete(QUESTION)
+    await engine.close()
+    assert keys == ["Bearer sk-theirs"]
 
 
 async def test_where_the_base_has_another_name_requests_for_it_bear_that_name(upstream, engine):

@@ -16,7 +16,7 @@ from feedback.sqlite_log import SqliteLog
 from ops.metrics import GATEWAY
 from ops.registry import Registry
 from serving.engine import EngineUnavailable
-from serving.swap import AdapterManager
+from serving.swap import PIN_S, STRAY_S, UNUSED_S, AdapterManager
 
 
 @pytest.fixture
@@ -45,33 +45,65 @@ async def test_a_challenger_is_served_only_once_every_ready_engine_has_it(world)
     # the second engine failed over it and for the base as well: it is not ready, and nothing is said about the adapter
     assert manager.is_live(adapter)
     assert not world.told(AdapterRefused)
-    assert manager.engine_for(adapter, "c") is manager.engine_for(adapter, "d") is world.engines[0]
+    assert {manager.router.pick(adapter, text).engine for text in "cd"} == {world.engines[0]}
 
     world.engines[1].breaks_at_load = set()
     world.engines[1].deaf = False
     await reconciled(manager, lambda: adapter in world.engines[1].held)
     assert manager.is_live(adapter)
-    assert {id(manager.engine_for(adapter, text)) for text in "cd"} == {id(engine) for engine in world.engines}
+    assert {manager.router.pick(adapter, text).engine for text in "abcdefgh"} == set(world.engines)
     assert manager.deployment("default").challenger == adapter
     assert manager.deployment("default").coverage == 0.5
 
 
-async def test_an_engine_that_becomes_ready_without_the_adapters_takes_them_off_the_air_until_it_has_them(world):
+async def test_an_engine_that_comes_back_gets_no_requests_before_it_has_all_that_is_served(world):
     world.engines[1].up = False
     manager = world.gateway()
     adapter = world.publish()
     world.change(champion=adapter)
     await manager.reconcile()
+    late = manager.replicas[1]
     assert manager.is_live(adapter)
-    late = manager._replicas[1]
     world.engines[1].up = True
     await late.look()
-    assert late.ready
-    assert not manager.is_live(adapter)
-    assert manager.ready() == [f"champion {adapter} is not loaded yet"]
-    await manager.reconcile()
+    assert late.awake
+    assert not late.ready
+    assert {manager.router.pick(who, text) for who in (adapter, "base") for text in "abcdefgh"} == {manager.replicas[0]}
     assert manager.is_live(adapter)
-    assert manager.ready() == []
+    await manager.reconcile()
+    assert late.ready
+    assert world.engines[1].held
+
+
+async def test_an_engine_that_cannot_restore_what_is_served_stays_out_and_the_adapter_stays_good(world):
+    manager = world.gateway()
+    adapter = world.publish()
+    world.change(champion=adapter)
+    await manager.reconcile()
+    world.engines[1].restart()
+    world.engines[1].refuses = {adapter}
+    await reconciled(manager, lambda: not manager.replicas[1].ready)
+    assert manager.is_live(adapter)
+    assert not world.told(AdapterRefused)
+    world.engines[1].refuses = set()
+    await reconciled(manager, lambda: manager.replicas[1].ready)
+
+
+async def test_an_engine_that_hangs_holds_up_no_swap_on_the_others(world):
+    manager = world.gateway()
+    await manager.reconcile()
+    hanging = asyncio.Event()
+    world.engines[1].hangs = hanging
+    manager.replicas[1].lost("for the test")
+    adapter = world.publish()
+    world.change(champion=adapter)
+    async with asyncio.timeout(10):
+        while manager.deployment("default").champion != adapter:
+            await manager.reconcile(0.05)
+    hanging.set()
+    await reconciled(manager, lambda: manager.replicas[1].ready)
+    assert adapter in world.engines[1].held
+    await manager.stop()
 
 
 async def test_going_live_is_told_and_counted_once_with_the_seconds_since_publication(world):
@@ -105,7 +137,7 @@ async def test_a_challenger_that_answers_as_the_base_is_refused_once_and_never_s
     assert [(refusal.adapter, refusal.gateway) for refusal in world.told(AdapterRefused)] == [(adapter, "gw-1")]
     assert "exactly as the base" in world.told(AdapterRefused)[0].reason
     assert not manager.is_live(adapter)
-    assert sum(engine.count("load", adapter) for engine in world.engines) == 1
+    assert [engine.count("load", adapter) for engine in world.engines] == [1, 1]
     assert all(adapter not in engine.held for engine in world.engines)
     assert manager.ready() == []
 
@@ -152,12 +184,95 @@ async def test_a_new_champion_replaces_the_old_in_one_step_and_the_old_is_unload
         assert (before.champion, before.challenger) == (old, new)  # what a request has in hand does not change under it
         assert (after.champion, after.challenger, after.coverage) == (new, None, 0.0)
         assert all(old in engine.held for engine in world.engines)
-        assert manager.engine_for(old, "c") in world.engines
+        assert manager.router.pick(old, "c") in manager.replicas
     with manager.lease(old):
+        world.ticks += 100
         await manager.reconcile()
         assert all(old in engine.held for engine in world.engines)
     await manager.reconcile()
     assert all(set(engine.held) == {new} for engine in world.engines)
+
+
+async def test_an_adapter_that_is_not_used_any_more_stays_a_moment_for_gateways_that_flip_later(world):
+    manager = world.gateway()
+    old, new = world.publish(), world.publish()
+    world.change(champion=old)
+    await manager.reconcile()
+    world.change(champion=new)
+    await manager.reconcile()
+    world.ticks += UNUSED_S - 0.1
+    await manager.reconcile()
+    assert all(old in engine.held for engine in world.engines)
+    world.change(champion=old)  # wanted again meanwhile
+    await manager.reconcile()
+    world.ticks += 100
+    await manager.reconcile()
+    assert all(set(engine.held) >= {old} for engine in world.engines)
+    assert manager.deployment("default").champion == old
+    assert [engine.count("load", old) for engine in world.engines] == [1, 1]
+
+
+async def test_what_an_earlier_gateway_left_on_an_engine_is_unloaded_in_the_end(world):
+    left = world.publish()
+    for engine in world.engines:
+        engine.held[left] = "/adapters/left"
+    manager = world.gateway()
+    await manager.reconcile()
+    await manager.reconcile()
+    assert all(left in engine.held for engine in world.engines)
+    world.ticks += STRAY_S
+    await manager.reconcile()
+    assert not any(engine.held for engine in world.engines)
+
+
+async def test_an_adapter_of_another_project_is_never_deployed(world):
+    manager = world.gateway()
+    adapter = world.publish()
+    world.change(champion=adapter)
+    await manager.reconcile()
+    world.change(project="other", champion=adapter)
+    await manager.reconcile()
+    assert manager.deployment("other").champion == "base"
+    with pytest.raises(LookupError):
+        await manager.pin("other", adapter, deadline=0)
+
+
+async def test_an_operator_may_have_any_adapter_of_the_project_made_live(world):
+    manager = world.gateway()
+    await manager.reconcile()
+    adapter = world.publish()
+    pinning = asyncio.create_task(manager.pin("default", adapter, asyncio.get_running_loop().time() + 10))
+    await reconciled(manager, pinning.done)
+    await pinning
+    assert manager.is_live(adapter)
+    assert manager.deployment("default").champion == "base"
+    poisoned = world.publish(fill=float("nan"))
+    pinning = asyncio.create_task(manager.pin("default", poisoned, asyncio.get_running_loop().time() + 10))
+    await reconciled(manager, pinning.done)
+    with pytest.raises(LookupError, match="cannot be served"):
+        await pinning
+    world.ticks += PIN_S
+    await manager.reconcile()
+    world.ticks += UNUSED_S
+    await manager.reconcile()
+    assert not any(engine.held for engine in world.engines)
+
+
+async def test_who_waits_for_a_project_gets_it_as_soon_as_it_can_be_served(world):
+    for engine in world.engines:
+        engine.up = False
+    manager = world.gateway()
+    adapter = world.publish()
+    world.change(champion=adapter)
+    now = asyncio.get_running_loop().time
+    await manager.reconcile()
+    with pytest.raises(EngineUnavailable):
+        await manager.servable("default", now() + 0.01)
+    waiting = asyncio.create_task(manager.servable("default", now() + 10))
+    for engine in world.engines:
+        engine.up = True
+    await reconciled(manager, waiting.done)
+    assert (await waiting).champion == adapter
 
 
 async def test_while_a_new_champion_is_not_live_the_old_one_serves_and_stays_loaded(world):
@@ -166,13 +281,13 @@ async def test_while_a_new_champion_is_not_live_the_old_one_serves_and_stays_loa
     world.change(champion=old)
     await manager.reconcile()
     for engine in world.engines:
-        engine.breaks_at_load = {new}
+        engine.slow_to_load = {new: asyncio.Event()}
     world.change(champion=new)
-    await manager.reconcile()
+    await manager.reconcile(0.05)
     assert manager.deployment("default").champion == old
     assert all(old in engine.held for engine in world.engines)
     for engine in world.engines:
-        engine.breaks_at_load, engine.deaf = set(), False
+        engine.slow_to_load[new].set()
     await reconciled(manager, lambda: manager.deployment("default").champion == new)
 
 
@@ -214,6 +329,7 @@ async def test_a_restart_between_two_looks_is_seen_by_what_the_engine_has_lost(w
 
 
 async def test_adapters_of_others_on_the_engine_are_left_alone(world):
+    """The trainer's, say."""
     for engine in world.engines:
         engine.held["policy-3"] = "/scratch/policy-3"
     manager = world.gateway()
@@ -221,6 +337,8 @@ async def test_adapters_of_others_on_the_engine_are_left_alone(world):
     world.change(challenger=adapter)
     await manager.reconcile()
     world.change(state="ROLLED_BACK", challenger=adapter)
+    await manager.reconcile()
+    world.ticks += STRAY_S
     await manager.reconcile()
     assert all(set(engine.held) == {"policy-3"} for engine in world.engines)
 
@@ -234,13 +352,14 @@ async def test_a_restarted_gateway_serves_the_same_and_says_that_it_loaded_again
     assert second.ready() == ["the control topic has not been read yet"]
     with pytest.raises(EngineUnavailable):  # nobody gets the base instead of the champion
         second.deployment("default")
-    await second._read()
-    await second._look()
-    for replica in second._replicas:
-        await second._bring(champion, replica)
-    assert second.is_live(champion)
-    assert second.ready() == [f"champion {champion} is not loaded yet"]  # requests do not see it yet
+    for engine in world.engines:
+        engine.up = False
     await second.reconcile()
+    with pytest.raises(EngineUnavailable):
+        second.deployment("default")
+    for engine in world.engines:
+        engine.up = True
+    await reconciled(second, lambda: not second.ready())
     assert second.deployment("default") == first.deployment("default")
     told = {(live.adapter, live.gateway): live.reload for live in world.told(AdapterLive)}
     assert told == {
