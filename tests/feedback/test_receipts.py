@@ -45,6 +45,16 @@ def test_every_altered_character_is_noticed():
             receipts().open(altered)
 
 
+def test_one_flipped_bit_in_any_byte_of_the_sealed_text_is_noticed():
+    token = receipts().seal(RECEIPT)
+    sealed = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+    for place in range(len(sealed)):
+        flipped = bytearray(sealed)
+        flipped[place] ^= 1 << place % 8
+        with pytest.raises(ReceiptInvalid):
+            receipts().open(base64.urlsafe_b64encode(flipped).decode().rstrip("="))
+
+
 def test_no_other_spelling_of_a_token_opens():
     token = receipts().seal(RECEIPT)
     digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
@@ -86,3 +96,32 @@ def test_the_first_secret_seals():
 def test_an_empty_secret_is_refused(secrets):
     with pytest.raises(ValueError, match="secret"):
         Receipts(secrets)
+
+
+class Changing:
+    """Secrets that another process changes: seen at the next look only, or when asked at once."""
+
+    def __init__(self, *secrets: bytes) -> None:
+        self.seen = self.now = secrets
+        self.looks = 0
+
+    def newest_first(self, *, at_once: bool = False) -> tuple[bytes, ...]:
+        self.looks += at_once
+        if at_once:
+            self.seen = self.now
+        return self.seen
+
+
+def test_a_token_sealed_with_a_secret_not_seen_yet_makes_it_look_at_once():
+    secrets = Changing(b"old")
+    reader = Receipts(secrets, clock=lambda: 1500.0)
+    earlier = reader.seal(RECEIPT)
+    secrets.now = (b"new", b"old")
+    assert reader.open(receipts(b"new").seal(RECEIPT)) == RECEIPT
+    assert (reader.open(earlier), secrets.looks) == (RECEIPT, 1), "what opens with the secrets at hand needs no look"
+    assert receipts(b"new").open(reader.seal(RECEIPT)) == RECEIPT
+    secrets.now = (b"newer",)
+    with pytest.raises(ReceiptInvalid):
+        reader.open(receipts(b"foreign").seal(RECEIPT))
+    with pytest.raises(ReceiptInvalid):
+        reader.open(earlier)
