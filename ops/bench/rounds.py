@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import TypeVar
 
 from ops.bench.load import Result
 from ops.bench.table import Figure, Side, number
@@ -34,18 +35,20 @@ Round = dict[str, Measured]
 
 Get = Callable[[Measured], float]
 
+T = TypeVar("T")
 
-def median_of(rounds: Sequence[Round], target: str, get: Get) -> float:
+
+def median_of(rounds: Sequence[Mapping[str, T]], target: str, get: Callable[[T], float]) -> float:
     """The median over rounds; NaN where the target was not measured."""
     return _median([get(each[target]) for each in rounds if target in each])
 
 
-def added(rounds: Sequence[Round], target: str, get: Get) -> float:
+def added(rounds: Sequence[Mapping[str, T]], target: str, get: Callable[[T], float]) -> float:
     """The median over rounds of what the target adds to ``direct`` in the same round."""
     return _median([get(each[target]) - get(each["direct"]) for each in rounds if target in each and "direct" in each])
 
 
-def ratio(rounds: Sequence[Round], target: str, to: str, get: Get) -> float:
+def ratio(rounds: Sequence[Mapping[str, T]], target: str, to: str, get: Callable[[T], float]) -> float:
     """The median over rounds of the target's value over another's in the same round."""
     return _median([get(each[target]) / get(each[to]) for each in rounds if target in each and to in each and get(each[to])])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from ops.cli import load
 from ops.cli.common import DataDir, settings_from
+from ops.progress import Report, progress_bar
 
 app = typer.Typer(no_args_is_help=True, help="Benchmarks: gateway, engine, swap.")
 
@@ -46,7 +48,8 @@ def gateway(
         pin=pin,
         at_once=at_once,
     )
-    _show("The gateway, over a stub upstream", json, lambda folder, report: run(options, folder, report), data_dir)
+    folder = settings_from(data_dir).data_dir / "bench"
+    _show("The gateway, over a stub upstream", json, lambda report: run(options, folder, report))
 
 
 @app.command()
@@ -55,16 +58,13 @@ def engine(
     requests: Annotated[int, typer.Option("--requests", min=1, help="Of each kind in each round.")] = 128,
     streams: Annotated[int, typer.Option("--streams", min=1, help="At once.")] = 32,
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Of every answer.")] = 64,
-    model: Annotated[str, typer.Option("--model", help="As for 'plaudit engine'.")] = "starter",
     json: _JsonFile = None,
-    data_dir: DataDir = None,
 ) -> None:
     """Tokens a second of the real engine, through the gateway and directly."""
     from ops.bench.engine import Options, run
 
-    options = Options(rounds=rounds, requests=requests, concurrency=streams, tokens=tokens, model=model)
-    settings = settings_from(data_dir)
-    _show("The gateway, over the real engine", json, lambda folder, report: run(options, settings, folder, report), data_dir)
+    options = Options(rounds=rounds, requests=requests, concurrency=streams, tokens=tokens)
+    _show("The gateway, over the real engine", json, lambda report: run(options, report))
 
 
 @app.command()
@@ -79,17 +79,15 @@ def swap(
     load("ops.bench.swap:run")(swaps=swaps, streams=streams, engines=engines, restarts=restarts, json=json)
 
 
-def _show(title: str, json: Path | None, measure: Any, data_dir: Path | None) -> None:
+def _show(title: str, json: Path | None, measure: Callable[[Report], dict[str, Any]]) -> None:
     """Measure with a bar, print the table, write the file. SIGTERM ends it as Ctrl-C does: what was started is stopped."""
     from ops.bench.table import print_report, write_json
-    from ops.progress import progress_bar
     from ops.up import stop_on_signals
 
-    folder = settings_from(data_dir).data_dir / "bench"
     stop_on_signals()
     try:
         with progress_bar() as report:
-            made = measure(folder, report)
+            made = measure(report)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
     print_report(title, made)
