@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 from functools import cache, partial
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from feedback.ids import new_id
 from feedback.log import EventLog
 from feedback.receipts import Receipts
 from ops.models import ModelNotPrepared, prepared
 from ops.open_log import open_settings_log
+from ops.receipt_keys import ReceiptKeys
 from ops.registry import Registry
 from ops.secrets import load_secret, subkey
 from ops.settings import SamplingSettings, Settings
@@ -23,8 +24,10 @@ from serving.answering import Rooms
 from serving.auth import Authenticator
 from serving.capture import Capture
 from serving.chat import Chat
+from serving.cors import Cors, Origins
 from serving.engine import Engine, VllmEngine
 from serving.errors import install_error_handlers
+from serving.gate import PUBLIC_PORT, Gate
 from serving.keys import KeyStore
 from serving.limits import BodyLimit
 from serving.lookup import AnswerIndex
@@ -56,7 +59,7 @@ def create_app(
     assert log is not None
     secret = load_secret(settings)
     user_secret = subkey(secret, "users")
-    receipts = Receipts([subkey(secret, "receipts")])
+    receipts = Receipts(ReceiptKeys.of(settings))
     sessions = Sessions(subkey(secret, "sessions"), settings.project)
     keys = KeyStore(settings.database_path)
     keys.ensure_project(settings.project)
@@ -65,6 +68,7 @@ def create_app(
     index = AnswerIndex(log, settings.limits.receipt_days)
     capture = Capture(log, max_bytes=settings.limits.capture_mb * 2**20)
     quota = open_quota(settings)
+    origins = Origins(keys)
     salt = cache(lambda project: subkey(secret, f"cache-salt\0{project}").hex())
     rooms = Rooms(settings, _sampling(settings), manager, capture, receipts, index, salt)
     hot = Chat(rooms, authenticator, quota, user_secret, coin)
@@ -85,28 +89,29 @@ def create_app(
                 own_log.close()
             keys.close()
 
-    app = FastAPI(title="Plaudit", lifespan=lifespan, openapi_url=None)
+    app = Gateway(title="Plaudit", lifespan=lifespan, openapi_url=None)
+    app.hot = hot
     app.router.add_route(chat.PATH, hot, methods=["POST"], name="create_chat_completion")
-    app.include_router(feedback.router(log, receipts, index, authenticator, user_secret))
-    app.include_router(models_route.router(keys, authenticator))
+    app.include_router(feedback.router(log, receipts, index, authenticator, quota, origins, user_secret))
+    app.include_router(models_route.router(keys, quota))
     app.include_router(health.router(manager))
     app.include_router(page_router(settings, sessions))
     install_error_handlers(app)
     app.add_middleware(BodyLimit, max_bytes=settings.limits.max_body_bytes, timeout_s=settings.limits.body_timeout_s)
+    app.add_middleware(Gate, rules=PUBLIC_PORT, routes=app.routes, authenticator=authenticator)
+    app.add_middleware(Cors, origins=origins, path=feedback.PATH)
     app.add_middleware(RequestId)
-    app.add_middleware(HotPath, chat=hot)
     return app
 
 
-class HotPath:
-    """Outermost: hands chat to its own application before any framework has looked at it."""
+class Gateway(FastAPI):
+    """FastAPI, but chat goes to its own application before any framework has looked at it."""
 
-    def __init__(self, app: ASGIApp, chat: Chat) -> None:
-        self._app, self._chat = app, chat
+    hot: Chat
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         is_chat = scope["type"] == "http" and scope["path"] == chat.PATH and scope["method"] == "POST"
-        await (self._chat if is_chat else self._app)(scope, receive, send)
+        await (self.hot if is_chat else super().__call__)(scope, receive, send)
 
 
 def _engines(settings: Settings) -> list[VllmEngine]:

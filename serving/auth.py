@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 from fastapi import Request
 
+from serving.cors import foreign_origin
 from serving.errors import Forbidden, InvalidRequest, NotFound, Unauthenticated
 from serving.keys import Caller, KeyStore, Role
 from serving.sessions import Sessions
@@ -17,9 +17,15 @@ _NAMED = 5
 
 
 class Authenticator:
-    """``page_is_open(host)`` says whether the page is served to browsers that call this server ``host``."""
+    """``page_is_open(host)`` says whether the page is served to browsers that call this server ``host``; without: never."""
 
-    def __init__(self, keys: KeyStore, sessions: Sessions, cookie: str, page_is_open: Callable[[str | None], bool]) -> None:
+    def __init__(
+        self,
+        keys: KeyStore,
+        sessions: Sessions | None = None,
+        cookie: str = "",
+        page_is_open: Callable[[str | None], bool] = lambda host: False,
+    ) -> None:
         self._keys = keys
         self._sessions = sessions
         self._cookie = cookie
@@ -55,12 +61,10 @@ class Authenticator:
     def _visitor(self, request: Request) -> Caller | None:
         """A cookie goes with requests that other sites provoke, so those are refused; JSON and the page's own only."""
         token = request.cookies.get(self._cookie)
-        if token is None or not self._page_is_open(request.url.hostname):
+        if token is None or self._sessions is None or not self._page_is_open(request.url.hostname):
             return None
-        if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
-            raise Forbidden("The page's session is for the page itself: send an API key from elsewhere.")
-        origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        foreign = request.headers.get("sec-fetch-site", "same-origin") != "same-origin"
+        if foreign or foreign_origin(request.headers) is not None:
             raise Forbidden("The page's session is for the page itself: send an API key from elsewhere.")
         is_json = request.headers.get("content-type", "").partition(";")[0].strip() == "application/json"
         if request.method != "GET" and not is_json:

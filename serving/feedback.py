@@ -16,11 +16,14 @@ from feedback.log import EventLog, LogUnavailable
 from feedback.receipts import Receipt, ReceiptExpired, Receipts
 from ops import metrics
 from serving.auth import Authenticator
+from serving.cors import Origins
 from serving.errors import Forbidden, InvalidRequest, NotFound, Unauthenticated
 from serving.feedback_request import FeedbackRequest, PreferenceRequest, fact_of, parse_feedback
 from serving.keys import Caller
 from serving.lookup import AnswerIndex
+from serving.quota import Quota
 
+PATH = "/v1/feedback"
 RECEIPT_HEADER = "x-plaudit-receipt"
 IDEMPOTENCY_HEADER = "idempotency-key"
 DURABLE_TIMEOUT_S = 10.0
@@ -32,17 +35,21 @@ def router(
     receipts: Receipts,
     index: AnswerIndex,
     authenticator: Authenticator,
+    quota: Quota,
+    origins: Origins,
     user_secret: bytes,
     clock: Callable[[], float] = time.time,
 ) -> APIRouter:
     routes = APIRouter()
 
-    @routes.post("/v1/feedback")
+    @routes.post(PATH)
     async def create_feedback(request: Request) -> JSONResponse:
         caller = authenticator.by_key(request)
+        headers = {} if caller is None else await quota.count(caller)
         body = parse_feedback(await request.body())
         token = body.receipt or request.headers.get(RECEIPT_HEADER)
         receipt = await _receipt(body, token, caller)
+        origins.check(request, receipt.project)
         source = _source(body, caller)
         rater = _rater(body, caller, receipt, sealed=token is not None)
         feedback_id = _feedback_id(request, receipt.project, rater)
@@ -56,7 +63,7 @@ def router(
         await _durable(log, event)
         metrics.FEEDBACK.labels(body.type, source).inc()
         reply = {"id": feedback_id, "object": "feedback", "created": int(event.time)}
-        return JSONResponse(reply, status_code=201)
+        return JSONResponse(reply, status_code=201, headers=headers)
 
     async def _receipt(body: FeedbackRequest, token: str | None, caller: Caller | None) -> Receipt:
         """What the feedback is about: the receipt sent, else what is known of the id named."""

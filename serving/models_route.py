@@ -4,24 +4,31 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
 
-from serving.auth import Authenticator, require_project
-from serving.keys import KeyStore
+from serving.auth import require_project
+from serving.keys import Caller, KeyStore
+from serving.quota import Quota
 
 
-def router(keys: KeyStore, authenticator: Authenticator) -> APIRouter:
+def router(keys: KeyStore, quota: Quota) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/v1/models")
-    async def list_models(request: Request) -> dict[str, Any]:
-        caller = authenticator.caller(request)
+    async def list_models(request: Request, response: Response) -> dict[str, Any]:
+        caller = await _counted(request, response)
         created = keys.projects()
         return {"object": "list", "data": [_model(project, created) for project in caller.projects]}
 
     @routes.get("/v1/models/{model:path}")
-    async def retrieve_model(model: str, request: Request) -> dict[str, Any]:
-        return _model(require_project(authenticator.caller(request), model), keys.projects())
+    async def retrieve_model(model: str, request: Request, response: Response) -> dict[str, Any]:
+        caller = await _counted(request, response)
+        return _model(require_project(caller, model), keys.projects())
+
+    async def _counted(request: Request, response: Response) -> Caller:
+        caller: Caller = request.state.caller
+        response.headers.update(await quota.count(caller))
+        return caller
 
     return routes
 
