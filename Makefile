@@ -9,7 +9,7 @@ PLAUDIT_TORCH_INDEX ?=
 PLAUDIT_ENGINE_BUILD ?= cpu
 STAMP := $(VENV)/installed-$(PLAUDIT_ENGINE_BUILD)$(if $(PLAUDIT_TORCH_INDEX),-from-index)
 
-.PHONY: help install run demo test check format lock clean
+.PHONY: help install run demo test bench check format lock clean
 
 help: ## This list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,15 @@ demo: install ## The whole loop by itself, with simulated people, in some minute
 
 test: install ## Every test, on real parts.
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: install $(VENV)/bench/installed ## The gateway over a stub upstream, beside LiteLLM; JSON in .plaudit/bench.
+	@$(BIN)/plaudit bench gateway --json .plaudit/bench/gateway.json $(ARGS)
+
+# LiteLLM's pins and ours do not fit together: it has an environment of its own.
+$(VENV)/bench/installed: | $(STAMP)
+	@$(BIN)/python -m venv $(VENV)/bench
+	@$(VENV)/bench/bin/pip install --quiet --disable-pip-version-check 'litellm[proxy]'
+	@touch $@
 
 check: install ## Lint, types and the import graph, in seconds.
 	@$(BIN)/ruff check .

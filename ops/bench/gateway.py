@@ -35,7 +35,6 @@ from ops.settings import Settings
 _LOG_S = 60.0
 """How long the last events may take to reach the log."""
 
-_STEADY_S = 3.0
 _SOAK_S = 600.0
 """The longest that a tenth of the soak may take."""
 
@@ -55,6 +54,8 @@ class Options:
     concurrency: int = 32
     rate: float = 500.0
     """Requests a second of the open loop; 0: none."""
+    steady_s: float = 3.0
+    """How long the open loop is kept up."""
     soak: int = 100_000
     workers: int = 1
     litellm: str | None = None
@@ -102,7 +103,7 @@ class Bench:
         rate = self.options.rate
         if not rate or (target.name == "litellm" and many.requests_per_s < rate):
             return None
-        return self.load(target, int(rate * _STEADY_S), rate=rate, concurrency=4)
+        return self.load(target, round(rate * self.options.steady_s), rate=rate, concurrency=4)
 
 
 def run(options: Options, folder: Path, report: Report) -> dict[str, Any]:
@@ -127,7 +128,7 @@ def run(options: Options, folder: Path, report: Report) -> dict[str, Any]:
         shutil.rmtree(work, ignore_errors=True)
     made = figures(rounds, options.concurrency, options.rate, "" if program else litellm.NOT_INSTALLED)
     return {
-        "figures": [figure.as_json() for figure in [*made, *_memory_figures(memory), _log_figure(log)]],
+        "figures": [figure.as_json() for figure in [*made, *_memory_figures(memory), log_figure(log)]],
         "machine": here | {"litellm": litellm.version_of(program) if program else None},
         "options": asdict(options) | {"litellm": str(program) if program else None},
         "cpus": {"load": sorted(bench.cores.load or ()), "gateway": sorted(bench.cores.gateway or ())},
@@ -228,6 +229,6 @@ def flatness(tenth_mb: float, end_mb: float) -> str:
     return "flat" if end_mb - tenth_mb <= _FLAT_MB else "not flat"
 
 
-def _log_figure(log: dict[str, int]) -> Figure:
+def log_figure(log: dict[str, int]) -> Figure:
     words = f"{number(log['events'])} events for {number(log['answered'])} answers"
     return Figure("answers without their event in the log", max(0, log["answered"] - log["events"]), 0, note=words)

@@ -194,8 +194,8 @@ class Client(asyncio.Protocol):
 
     def late(self) -> None:
         """Give the answer up: its deadline has passed."""
-        self._report("no answer within the deadline", b"")
         self.close()
+        self._report("no answer within the deadline", b"")
 
     def _read_head(self) -> None:
         end = self._buffer.find(b"\r\n\r\n")

@@ -77,7 +77,7 @@ class Connection(asyncio.Protocol):
         elif path == b"/v1/unload_lora_adapter":
             self._plan.adapters.remove(json.loads(body)["lora_name"])
             self._transport.write(_json(200, {}))
-        elif path == b"/health":
+        elif path.startswith(b"/health"):
             self._transport.write(_json(200, {}))
         else:
             self._transport.write(_json(404, {"error": {"message": f"no route {path!r}", "type": "NotFoundError", "code": 404}}))

@@ -60,9 +60,11 @@ def _version(package: str) -> str | None:
         return None
 
 
-def print_report(title: str, report: dict[str, Any]) -> None:
-    """A report's ``figures`` as a table, then its ``notes``, a line each."""
+def show(title: str, report: dict[str, Any], path: Path | None) -> None:
+    """A report's ``figures`` as a table, then its ``notes``, a line each; all of it as JSON in ``path`` where one is given."""
     print_figures(title, [figure_of(each) for each in report["figures"]], report.get("notes", ()))
+    if path is not None:
+        write_json(path, report)
 
 
 def print_figures(title: str, figures: Sequence[Figure], notes: Sequence[str] = ()) -> None:

@@ -81,7 +81,7 @@ def swap(
 
 def _show(title: str, json: Path | None, measure: Callable[[Report], dict[str, Any]]) -> None:
     """Measure with a bar, print the table, write the file. SIGTERM ends it as Ctrl-C does: what was started is stopped."""
-    from ops.bench.table import print_report, write_json
+    from ops.bench.table import show
     from ops.up import stop_on_signals
 
     stop_on_signals()
@@ -90,6 +90,4 @@ def _show(title: str, json: Path | None, measure: Callable[[Report], dict[str, A
             made = measure(report)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    print_report(title, made)
-    if json is not None:
-        write_json(json, made)
+    show(title, made, json)
