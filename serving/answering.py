@@ -61,12 +61,12 @@ class Answer:
 
     def see(self, message: Mapping[str, Any], finish_reason: str | None) -> None:
         """Take in a chunk's delta, or a whole answer's message."""
-        content = message.get("content")
-        if content:
+        if content := message.get("content"):
             self.parts.append(content)
-        for call in message.get("tool_calls") or ():
-            self._see_call(call)
-        if (content or self.tool_calls) and self.first_token is None:
+        if calls := message.get("tool_calls"):
+            for call in calls:
+                self._see_call(call)
+        if self.first_token is None and (content or calls):
             self.first_token = time.monotonic()
         if finish_reason is not None:
             self.finish_reason = finish_reason

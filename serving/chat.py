@@ -58,11 +58,9 @@ class Chat:
         except ClientGone:
             exchange.status = ClientGone.status
         except Exception as error:
-            expected = isinstance(error, ApiError | EngineError | TimeoutError)
-            if expected or exchange.streaming:
-                await exchange.fail(scope, receive, _told(error, request_id))
-            if not expected:
-                raise
+            if not isinstance(error, ApiError | EngineError | TimeoutError):
+                _logger.exception("request_crashed", request_id=request_id)
+            await exchange.fail(scope, receive, _told(error, request_id))
         finally:
             metrics.REQUESTS.labels(PATH, str(exchange.status)).inc()
 

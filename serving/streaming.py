@@ -40,7 +40,8 @@ class EventStream:
             "model": plan.person.project,
         }
         self._head = b"data: " + orjson.dumps(about)[:-1] + b',"choices":['
-        self._tail = b'],"usage":null' if turn.request.include_usage else b"]"
+        self._open_tail = b'],"usage":null' if turn.request.include_usage else b"]"
+        self._tail = self._open_tail + b"}\n\n"
 
     async def run(self) -> None:
         """All answers, to the end. Raises `EngineError`; with several answers, the first to fail ends the others."""
@@ -69,20 +70,13 @@ class EventStream:
             delta = made.get("delta") or {}
             finish_reason = made.get("finish_reason")
             answer.see(delta, finish_reason)
-            choice = orjson.dumps(
-                {
-                    "index": answer.choice.position,
-                    "delta": {name: delta[name] for name in _DELTA if delta.get(name) is not None},
-                    "logprobs": made.get("logprobs"),
-                    "finish_reason": finish_reason,
-                }
-            )
+            choice = _choice(answer.choice.position, delta, made.get("logprobs"), finish_reason)
             if finish_reason is not None:
                 self._unfinished -= 1
                 if self._unfinished == 0:
                     self._last = choice
                     continue
-            events.append(self._head + choice + self._tail + b"}\n\n")
+            events.append(self._head + choice + self._tail)
         if usage := chunk.get("usage"):
             answer.see_usage(usage)
         return events
@@ -91,15 +85,24 @@ class EventStream:
         """The chunk held back, with the tokens in one of their own if they were asked for, and the stream's end."""
         about = b',"plaudit":' + orjson.dumps(self._turn.plaudit) + b"}\n\n"
         if not self._turn.request.include_usage:
-            return self._head + self._last + self._tail + about + _DONE
+            return self._head + self._last + self._open_tail + about + _DONE
         usage = self._head + b'],"usage":' + orjson.dumps(self._turn.usage)
-        return self._head + self._last + self._tail + b"}\n\n" + usage + about + _DONE
+        return self._head + self._last + self._tail + usage + about + _DONE
 
     async def _write(self, events: bytes) -> None:
         if not self.started:
             self.started = True
             await self._send({"type": "http.response.start", "status": 200, "headers": self._headers})
         await self._send({"type": "http.response.body", "body": events, "more_body": True})
+
+
+def _choice(position: int, delta: dict[str, Any], logprobs: Any, finish_reason: str | None) -> bytes:
+    """A choice in OpenAI's chunk form; nearly all of them are a piece of text and nothing else."""
+    if logprobs is None and finish_reason is None and len(delta) == 1 and delta.get("content"):
+        text = orjson.dumps(delta["content"])
+        return b'{"index":%d,"delta":{"content":%b},"logprobs":null,"finish_reason":null}' % (position, text)
+    told = {name: delta[name] for name in _DELTA if delta.get(name) is not None}
+    return orjson.dumps({"index": position, "delta": told, "logprobs": logprobs, "finish_reason": finish_reason})
 
 
 async def gather_or_cancel(work: list[Any]) -> list[Any]:
