@@ -88,6 +88,7 @@ class LimitSettings(_Group):
     body_timeout_s: float = Field(default=20, gt=0, description="A request's body must have arrived by then.")
     send_timeout_s: float = Field(default=30, gt=0, description="A client that reads nothing for so long is hung up on.")
     request_timeout_s: float = Field(default=120, gt=0, description="One chat request, from first byte to last.")
+    drain_s: float = Field(default=4, gt=0, description="How long running answers may take once the gateway is told to stop.")
     engine_wait_s: float = Field(default=60, ge=0, description="How long a request waits for an engine that is being restarted.")
     receipt_days: float = Field(default=30, gt=0, description="How long a receipt lets its holder rate.")
     capture_mb: int = Field(default=64, ge=1, description="Memory for completion events while the log is down.")

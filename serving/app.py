@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from functools import cache, partial
 
 from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from feedback.ids import new_id
 from feedback.log import EventLog
@@ -51,8 +51,12 @@ def create_app(
     engines: Sequence[Engine] | None = None,
     log: EventLog | None = None,
     coin: Callable[[], float] = _toss,
-) -> FastAPI:
-    """The gateway over ``engines`` and ``log``; those not given are opened as the settings say, and closed at the end."""
+    ready_within_s: float = 0.0,
+) -> Gateway:
+    """The gateway over ``engines`` and ``log``; those not given are opened as the settings say, and closed at the end.
+
+    It starts once it can answer, but at the latest after ``ready_within_s`` seconds.
+    """
     own_engines = [] if engines else _engines(settings)
     own_log = open_settings_log(settings) if log is None else None
     log = log or own_log
@@ -77,6 +81,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         capture.start()
         await manager.start()
+        await manager.wait_ready(ready_within_s)
         try:
             yield
         finally:
@@ -108,10 +113,23 @@ class Gateway(FastAPI):
     """FastAPI, but chat goes to its own application before any framework has looked at it."""
 
     hot: Chat
+    draining = False
+    """Every answer asks the client to close its connection."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self.draining:
+            send = _closing(send)
         is_chat = scope["type"] == "http" and scope["path"] == chat.PATH and scope["method"] == "POST"
         await (self.hot if is_chat else super().__call__)(scope, receive, send)
+
+
+def _closing(send: Send) -> Send:
+    async def closing(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+        await send(message)
+
+    return closing
 
 
 def _engines(settings: Settings) -> list[VllmEngine]:

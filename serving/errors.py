@@ -186,8 +186,8 @@ def error_response(error: ApiError, request_id: str | None = None) -> JSONRespon
     return JSONResponse(error.body, status_code=error.status, headers=headers)
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Every error of every route in one shape."""
+def install_error_handlers(app: FastAPI, api: str = "/v1/chat/completions, /v1/models and /v1/feedback") -> None:
+    """Every error of every route in one shape. ``api`` is what a wrong path is told there is."""
 
     async def known(request: Request, error: Exception) -> JSONResponse:
         answer = as_api_error(error)
@@ -196,7 +196,7 @@ def install_error_handlers(app: FastAPI) -> None:
         return error_response(answer)
 
     async def of_router(request: Request, error: HTTPException) -> JSONResponse:
-        return error_response(_of_router(request, error))
+        return error_response(_of_router(request, error, api))
 
     async def unknown(request: Request, error: Exception) -> JSONResponse:
         return error_response(as_api_error(error), getattr(request.state, "request_id", None))
@@ -207,11 +207,10 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, unknown)
 
 
-def _of_router(request: Request, error: HTTPException) -> ApiError:
+def _of_router(request: Request, error: HTTPException, api: str) -> ApiError:
     """Starlette's own 404 and 405."""
     path, method = request.url.path, request.method
     if error.status_code == HTTPStatus.NOT_FOUND:
-        api = "/v1/chat/completions, /v1/models and /v1/feedback"
         answer: ApiError = NotFound(f"There is no {path} here: the API is {api}.", code="unknown_url")
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = (error.headers or {}).get("Allow", "another method")

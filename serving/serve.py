@@ -1,50 +1,44 @@
-"""``plaudit serve``: the gateway until SIGTERM or SIGINT; running answers are finished first."""
+"""``plaudit serve``: the gateway until SIGTERM or SIGINT; running answers are finished first. SIGHUP replaces its workers."""
 
 from __future__ import annotations
 
+import socket
 import sys
-from contextlib import suppress
 
-import uvicorn
-
+from ops.errors import CommandError
 from ops.logs import configure_logs
-from ops.ports import check_port
 from ops.settings import Settings
-from serving.app import create_app
 from serving.keys import KeyStore
-
-DRAIN_S = 4
-"""How long running answers may take after SIGTERM; the supervisor waits a little longer before it kills."""
-
-_KEEPALIVE_S = 75
-"""Longer than clients keep an idle connection (the openai SDK: 5 s), so that it is they who close it."""
+from serving.workers import Workers
 
 _BACKLOG = 2048
 
 
 def run(settings: Settings) -> None:
-    """Serve until told to stop. The first start ever prints an API key, once."""
+    """Serve until told to stop. The first start ever prints an API key, once. Raises `CommandError` for a port that is taken."""
     configure_logs("gateway")
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    check_port("port", settings.host, settings.port)
+    sockets = [_listen("port", settings.host, settings.port)]
+    if settings.admin_port is not None:
+        sockets.append(_listen("admin_port", settings.admin_host, settings.admin_port))
     _print_first_key(settings)
-    config = uvicorn.Config(
-        create_app(settings),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        ws="none",
-        backlog=_BACKLOG,
-        timeout_keep_alive=_KEEPALIVE_S,
-        timeout_graceful_shutdown=DRAIN_S,
-    )
-    server = uvicorn.Server(config)
-    with suppress(KeyboardInterrupt):  # uvicorn raises it again once everything is closed
-        server.run()
-    if not server.started:
-        sys.exit(1)
+    status = Workers(settings, sockets).run()
+    if status:
+        sys.exit(status)
+
+
+def _listen(setting: str, host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        fix = f"set PLAUDIT_{setting.upper()} to another"
+        raise CommandError(f"{setting}={port}: cannot listen on {host} ({error.strerror}); {fix}") from error
+    listening.listen(_BACKLOG)
+    listening.setblocking(False)
+    return listening
 
 
 def _print_first_key(settings: Settings) -> None:

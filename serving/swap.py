@@ -12,7 +12,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -158,6 +158,16 @@ class AdapterManager:
 
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name="swap")
+
+    async def wait_ready(self, timeout_s: float) -> None:
+        """Return once `ready` finds nothing, but at the latest after so many seconds."""
+
+        def look() -> None:
+            if reasons := self.ready():
+                raise EngineUnavailable("; ".join(reasons))
+
+        with suppress(EngineUnavailable):
+            await self.router.until(look, asyncio.get_running_loop().time() + timeout_s)
 
     async def stop(self) -> None:
         tasks = [*self._tending.values(), *([self._task] if self._task is not None else [])]

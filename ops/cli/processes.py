@@ -37,9 +37,31 @@ def engine(data_dir: DataDir = None, model: Model = None) -> None:
     load("serving.engine_process:run")(settings_from(data_dir, model=model))
 
 
-def serve(data_dir: DataDir = None, model: Model = None, host: Host = None, port: Port = None) -> None:
-    """Run the gateway until SIGTERM; running answers are finished first."""
-    load("serving.serve:run")(settings_from(data_dir, model=model, host=host, port=port))
+def serve(
+    data_dir: DataDir = None,
+    model: Model = None,
+    host: Host = None,
+    port: Port = None,
+    engine_url: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--engine-url",
+            help="An engine, or any other server of OpenAI's API; may be given several times. [default: the data folder's own]",
+            show_default=False,
+        ),
+    ] = None,
+    admin_port: Annotated[
+        int | None, typer.Option("--admin-port", help="Where the admin routes are. [default: nowhere]", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="Processes that share the port. [default: 1]", show_default=False)
+    ] = None,
+    project: Project = None,
+) -> None:
+    """Run the gateway until SIGTERM; running answers are finished first. SIGHUP replaces its processes by new ones."""
+    flags = {"host": host, "port": port, "admin_port": admin_port, "workers": workers, "project": project}
+    urls = tuple(engine_url) if engine_url else None
+    load("serving.serve:run")(settings_from(data_dir, model=model, engine_urls=urls, **flags))
 
 
 def train(

@@ -1,0 +1,189 @@
+"""The gateway's parent process: it owns the listening sockets, keeps ``workers`` processes on them, and replaces them.
+
+SIGHUP replaces all workers by new ones, which read settings and code afresh: the new ones are ready before the old
+ones stop accepting, and the sockets stay open, so no connection is refused. SIGTERM and SIGINT end it all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from ops.settings import Settings
+from ops.up import environment_of
+
+READY_WITHIN_S = 30.0
+"""How long a worker that replaces another waits for engines and adapters before it takes requests all the same."""
+
+_START_S = 90.0
+_BACKOFF_S = (0.5, 15.0)
+_KILL_AFTER_S = 3.0
+_TICK_S = 0.2
+_USER_ERROR = 2
+_PR_SET_PDEATHSIG = 1
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Worker:
+    process: subprocess.Popen[bytes]
+    ready_fd: int
+    """The read end of a pipe on which it tells that it listens."""
+    started: float = field(default_factory=time.monotonic)
+    kill_at: float | None = None
+
+    def is_ready(self) -> bool:
+        """Whether it listens. Asked again after the answer was yes, it stays so."""
+        if self.ready_fd >= 0:
+            try:
+                told = os.read(self.ready_fd, 1)
+            except BlockingIOError:
+                return False
+            os.close(self.ready_fd)
+            self.ready_fd = -1
+            return bool(told)
+        return True
+
+    def has_ended(self) -> bool:
+        if self.process.poll() is None:
+            return False
+        if self.ready_fd >= 0:
+            os.close(self.ready_fd)
+            self.ready_fd = -1
+        return True
+
+
+class Workers:
+    """Not thread-safe; call `run` in the main thread."""
+
+    def __init__(self, settings: Settings, sockets: Sequence[socket.socket]) -> None:
+        self._settings, self._sockets = settings, sockets
+        self._environment = environment_of(settings)
+        self._now: list[Worker] = []
+        self._fresh: list[Worker] = []
+        self._leaving: list[Worker] = []
+        self._generation = 0
+        self._start_at = 0.0
+        self._backoff_s = _BACKOFF_S[0]
+
+    def run(self) -> int:
+        """Until SIGTERM or SIGINT; the exit status."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        self._now = [self._start(0.0) for _ in range(self._settings.workers)]
+        self._tell()
+        while True:
+            came = signal.sigtimedwait(_SIGNALS, _TICK_S)
+            number = came.si_signo if came is not None else None
+            if number in (signal.SIGTERM, signal.SIGINT):
+                return self._stop()
+            if number == signal.SIGHUP and not self._fresh:
+                self._fresh = [self._start(READY_WITHIN_S) for _ in range(self._settings.workers)]
+            if any(worker.process.poll() == _USER_ERROR and not self._generation for worker in self._now):
+                self._stop()
+                return _USER_ERROR
+            self._tend()
+
+    def _tend(self) -> None:
+        now = time.monotonic()
+        self._replace_ended(now)
+        self._hand_over(now)
+        for worker in self._leaving:
+            if worker.kill_at is not None and now > worker.kill_at and not worker.has_ended():
+                _log.warning("worker_killed", pid=worker.process.pid)
+                worker.process.kill()
+        self._leaving = [worker for worker in self._leaving if not worker.has_ended()]
+
+    def _replace_ended(self, now: float) -> None:
+        """Start another worker for each that has died, after a pause that grows."""
+        ended = [worker for worker in self._now if worker.has_ended()]
+        for worker in ended:
+            if now - worker.started > _BACKOFF_S[1]:
+                self._backoff_s = _BACKOFF_S[0]
+            _log.warning("worker_died", pid=worker.process.pid, status=worker.process.returncode, restart_in_s=self._backoff_s)
+            self._start_at = now + self._backoff_s
+            self._backoff_s = min(2 * self._backoff_s, _BACKOFF_S[1])
+            self._now.remove(worker)
+        if len(self._now) < self._settings.workers and now >= self._start_at:
+            self._now += [self._start(0.0) for _ in range(self._settings.workers - len(self._now))]
+            self._tell()
+
+    def _hand_over(self, now: float) -> None:
+        """Once all new workers are ready, the old ones leave. If one of the new ones fails, the old ones stay."""
+        if not self._fresh:
+            return
+        if any(worker.has_ended() for worker in self._fresh) or now - self._fresh[0].started > _START_S:
+            _log.error("workers_not_replaced", reason="a new worker did not become ready; the old ones go on")
+            for worker in self._fresh:
+                worker.process.kill()
+            self._leaving += self._fresh
+            self._fresh = []
+        elif all(worker.is_ready() for worker in self._fresh):
+            for worker in self._now:
+                worker.process.send_signal(signal.SIGUSR1)
+                worker.kill_at = now + self._settings.limits.request_timeout_s + READY_WITHIN_S
+            self._leaving += self._now
+            self._now, self._fresh = self._fresh, []
+            self._generation += 1
+            self._tell()
+            _log.info("workers_replaced", generation=self._generation)
+
+    def _start(self, ready_within_s: float) -> Worker:
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        fds = [listening.fileno() for listening in self._sockets]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "serving.worker", str(writing), str(ready_within_s), *map(str, fds)],
+            pass_fds=(writing, *fds),
+            stdin=subprocess.DEVNULL,
+            env=self._environment,
+            preexec_fn=_as_child,
+        )
+        os.close(writing)
+        return Worker(process, reading)
+
+    def _stop(self) -> int:
+        """End all workers: politely, then not."""
+        workers = [*self._now, *self._fresh, *self._leaving]
+        for worker in workers:
+            if not worker.has_ended():
+                worker.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + self._settings.limits.drain_s + _KILL_AFTER_S
+        for worker in workers:
+            try:
+                worker.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+        return 0
+
+    def _tell(self) -> None:
+        """Who runs, for operators and scripts: ``run/gateway.json``."""
+        state = {
+            "pid": os.getpid(),
+            "generation": self._generation,
+            "workers": [worker.process.pid for worker in self._now],
+        }
+        path = self._settings.run_dir / "gateway.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps(state))
+        draft.rename(path)
+
+
+def _as_child() -> None:
+    """Signals as usual; and should the parent be killed, the kernel ends this process, so that its port is free."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
