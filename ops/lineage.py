@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from feedback.events import AdapterRefused, Event, RolloutChanged
-from feedback.log import TopicReader
+from feedback.log import EventLog, TopicReader
 from ops.open_log import open_log_of
 from ops.registry import AdapterManifest
 from ops.settings import Settings
@@ -33,5 +33,10 @@ def adapter_states(settings: Settings, manifests: Sequence[AdapterManifest]) -> 
     if not settings.log_path.exists():
         return states_from([], manifests)
     with open_log_of(settings) as log:
-        records = TopicReader(log, "control").drain()
-    return states_from((r.event for r in records if r.event.project == settings.project), manifests)
+        return states_in(log, settings.project, manifests)
+
+
+def states_in(log: EventLog, project: str, manifests: Sequence[AdapterManifest]) -> dict[str, str]:
+    """`states_from` a log."""
+    records = TopicReader(log, "control").drain()
+    return states_from((r.event for r in records if r.event.project == project), manifests)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -35,7 +36,11 @@ async def read(model: type[M], request: Request) -> M:
 
 
 def explain(error: ValidationError) -> InvalidRequest:
-    first = error.errors(include_url=False, include_input=False)[0]
+    return explain_first(error.errors(include_url=False, include_input=False)[0])
+
+
+def explain_first(first: Mapping[str, Any]) -> InvalidRequest:
+    """One of pydantic's errors as ours."""
     param = _param(first["loc"])
     match first["type"]:
         case "json_invalid":
