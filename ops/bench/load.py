@@ -15,14 +15,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
-_TOKEN = re.compile(rb'"content":\s*"[^"]')
+from ops.bench.client import Client
+
 _CONTENT = re.compile(rb'"content":\s*"((?:[^"\\]|\\.)+)"')
 _TOKENS = re.compile(rb'"completion_tokens":\s*(\d+)')
-_LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
-_CLOSES = re.compile(rb"\r\nconnection:\s*close", re.IGNORECASE)
 _LOOK_S = 0.25
 
 
@@ -102,21 +101,6 @@ def quantiles_ms(seconds: list[float]) -> Quantiles:
     return Quantiles(*(round(1000 * quantile(ordered, q), 4) for q in (0.5, 0.9, 0.99)))
 
 
-def dechunked(raw: bytes) -> bytes | None:
-    """The body of a message in HTTP/1.1 chunks; None as long as its last chunk is not there."""
-    parts: list[bytes] = []
-    position = 0
-    while (end := raw.find(b"\r\n", position)) >= 0:
-        size = int(raw[position:end].split(b";")[0], 16)
-        position = end + 2 + size + 2
-        if position > len(raw):
-            return None
-        if size == 0:
-            return b"".join(parts)
-        parts.append(raw[end + 2 : end + 2 + size])
-    return None
-
-
 def fault_of(load: Load, body: bytes) -> str | None:
     """What is wrong with a streamed answer; None when it is as expected."""
     if not body.rstrip().endswith(b"data: [DONE]"):
@@ -140,81 +124,6 @@ def tokens_of(body: bytes) -> int:
     return int(found[-1]) if found else 0
 
 
-class Client(asyncio.Protocol):
-    """One connection with one request at a time. ``ended`` is called after each, with the reason if it failed."""
-
-    def __init__(self, run: _Run) -> None:
-        self._run = run
-        self._buffer = bytearray()
-        self._body_at = -1
-        self._length: int | None = None
-        self._transport: asyncio.Transport | None = None
-        self.started = 0.0
-        self.first: float | None = None
-        self.busy = False
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-
-    @property
-    def open(self) -> bool:
-        return self._transport is not None and not self._transport.is_closing()
-
-    def send(self, request: bytes) -> None:
-        assert self._transport is not None
-        self._buffer.clear()
-        self._body_at, self._length, self.first, self.busy = -1, None, None, True
-        self.started = time.perf_counter()
-        self._transport.write(request)
-
-    def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        if self.first is None and _TOKEN.search(self._buffer):
-            self.first = time.perf_counter()
-        if self._body_at < 0:
-            self._read_head()
-        if self._body_at < 0:
-            return
-        if self._length is not None:
-            if len(self._buffer) >= self._body_at + self._length:
-                self._end(bytes(self._buffer[self._body_at :]))
-        elif self._buffer.endswith(b"0\r\n\r\n"):
-            body = dechunked(bytes(self._buffer[self._body_at :]))
-            if body is not None:
-                self._end(body)
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if self.busy:
-            self._report("the connection broke", b"")
-        self._run.lost(self)
-
-    def late(self) -> None:
-        """Give the answer up: its deadline has passed."""
-        self.close()
-        self._report("no answer within the deadline", b"")
-
-    def _read_head(self) -> None:
-        end = self._buffer.find(b"\r\n\r\n")
-        if end >= 0:
-            length = _LENGTH.search(self._buffer, 0, end + 2)
-            self._body_at, self._length = end + 4, int(length[1]) if length else None
-
-    def _end(self, body: bytes) -> None:
-        status = bytes(self._buffer[9:12])
-        fault = fault_of(self._run.load, body) if status == b"200" else f"status {status.decode(errors='replace')}"
-        if _CLOSES.search(self._buffer, 0, self._body_at):
-            self.close()
-        self._report(fault, body)
-
-    def _report(self, fault: str | None, body: bytes) -> None:
-        self.busy = False
-        self._run.ended(self, fault, body)
-
-
 class _Run:
     """One series of requests, timed."""
 
@@ -234,17 +143,17 @@ class _Run:
 
     async def run(self) -> None:
         """Send all requests and wait for their ends."""
-        load, loop = self.load, asyncio.get_running_loop()
-        lanes = min(load.concurrency, self._requests)
-        for _ in range(lanes):
-            self._idle.append(await self._connect(self))
-        self._clients = list(self._idle)
+        for _ in range(min(self.load.concurrency, self._requests)):
+            client = await self._connect(self)
+            self._clients.append(client)
+            self._idle.append(client)
         self._started = self._last = time.perf_counter()
-        watch = loop.create_task(self._watch())
-        if load.rate:
+        watch = asyncio.get_running_loop().create_task(self._watch())
+        if self.load.rate:
             await self._open_loop()
         else:
-            for client in list(self._idle):
+            lanes, self._idle = self._idle, []
+            for client in lanes:
                 self._next(client)
         await self._over.wait()
         watch.cancel()
@@ -256,15 +165,23 @@ class _Run:
         """From the first request to the last answer."""
         return self._last - self._started
 
-    def ended(self, client: Client, fault: str | None, body: bytes) -> None:
+    def answered(self, client: Client, status: int, body: bytes) -> None:
+        fault = fault_of(self.load, body) if status == 200 else f"status {status}"
+        if fault is not None:
+            self.failed(client, fault)
+            return
         self._last = now = time.perf_counter()
+        self.total.append(now - client.started)
+        self.first.append((client.first or now) - client.started)
+        self.tokens += tokens_of(body) if self.load.tokens is not None else 0
         self._done += 1
-        if fault is None:
-            self.total.append(now - client.started)
-            self.first.append((client.first or now) - client.started)
-            self.tokens += tokens_of(body) if self.load.tokens is not None else 0
-        else:
-            self.failures[fault] += 1
+        if client.open:
+            self._next(client)
+
+    def failed(self, client: Client, why: str) -> None:
+        self._last = time.perf_counter()
+        self.failures[why] += 1
+        self._done += 1
         if client.open:
             self._next(client)
 
@@ -293,7 +210,11 @@ class _Run:
         return self._sent < self._requests and time.perf_counter() - self._started < self.load.seconds
 
     def _look_for_end(self) -> None:
-        if self._done >= self._sent and not self._more() and not self._connecting:
+        """All is done, or nobody is left who could do it."""
+        more = self._more()
+        if self._connecting or (more and self.load.rate):
+            return
+        if not self._clients or (self._done >= self._sent and not more):
             self._over.set()
 
     async def _replace(self) -> None:
@@ -348,7 +269,7 @@ class _Run:
             await asyncio.sleep(_LOOK_S)
             oldest = time.perf_counter() - self.load.deadline_s
             for client in [client for client in self._clients if client.busy and client.started < oldest]:
-                client.late()
+                client.give_up("no answer within the deadline")
             self._look_for_end()
 
     def _request(self, number: int) -> bytes:

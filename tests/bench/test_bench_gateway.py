@@ -19,7 +19,8 @@ from feedback.events import CompletionCreated, CompletionText, Event, Exposure, 
 from feedback.sqlite_log import SqliteLog
 from ops.bench import gateway, litellm
 from ops.bench.children import child
-from ops.bench.load import Load, Quantiles, Result, dechunked, fault_of, quantile
+from ops.bench.client import dechunked
+from ops.bench.load import Load, Quantiles, Result, fault_of, quantile
 from ops.bench.load import run as send
 from ops.bench.rounds import Measured, Round, figures
 from ops.bench.stub import ANSWER, CHUNKS, WORDS
@@ -105,6 +106,22 @@ async def test_a_closed_loop_has_no_more_requests_running_than_it_has_streams():
     assert len(read) == 3
     assert result.seconds > 0.6  # the third had to wait for the deadline of the first
     assert result.failed == 3
+
+
+async def test_a_load_ends_when_the_upstream_is_gone_for_good():
+    async def die(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        server.close()
+        writer.close()
+
+    server = await asyncio.start_server(die, "127.0.0.1", 0)
+    async with server, asyncio.timeout(10):
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        result = await send(Load(url, requests=100, **WHOLE))
+
+    assert result.answered == 0
+    assert result.failures["the connection broke"] == 1
+    assert result.failed == 2  # and one that found nobody to connect to
 
 
 async def test_an_upstream_that_is_not_there_is_an_error_not_a_figure():
