@@ -208,7 +208,9 @@ def install_error_handlers(app: FastAPI, api: str = "/v1/chat/completions, /v1/m
 
 
 def _of_router(request: Request, error: HTTPException, api: str) -> ApiError:
-    """Starlette's own 404 and 405."""
+    """Starlette's own 404 and 405; FastAPI's 400 for a body that it could not read, which is ours to explain."""
+    if isinstance(error.__cause__, ApiError):
+        return error.__cause__
     path, method = request.url.path, request.method
     if error.status_code == HTTPStatus.NOT_FOUND:
         answer: ApiError = NotFound(f"There is no {path} here: the API is {api}.", code="unknown_url")
