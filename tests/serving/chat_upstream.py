@@ -1,8 +1,9 @@
 """A small server that speaks vLLM's HTTP API, in a thread of its own: what it is asked decides how it behaves.
 
 The last message is the script: "say X" answers X; "slowly" sends a word and then waits until it is let go; "break"
-breaks off in mid-stream; "fail" answers 500; "refuse" 400; "late" answers nothing at all. Anything else is answered by
-the word that is the model's own (`word_of`), so that a test sees who answered though no client is told.
+breaks off in mid-stream; "much N" says N long words; "fail" answers 500; "refuse" 400; "late" answers nothing at all.
+Anything else is answered by the word that is the model's own (`word_of`), so that a test sees who answered though no
+client is told.
 """
 
 from __future__ import annotations
@@ -105,6 +106,8 @@ class ChatUpstream:
         if script.startswith("fail"):
             return _error(500, "InternalServerError", f"{model} in /secret/path exploded")
         text = script[4:] if script.startswith("say ") else word_of(model)
+        if script.startswith("much "):
+            text = " ".join(["x" * 1000] * int(script[5:]))
         self.running += 1
         try:
             if body.get("stream"):

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,10 @@ from feedback.ids import uuid7
 from feedback.log import TopicReader
 from feedback.sqlite_log import SqliteLog
 from ops.registry import Registry
-from ops.settings import Settings, load_settings
+from ops.settings import LimitSettings, Settings, load_settings
 from serving.app import create_app
 from serving.keys import KeyStore
+from serving.protocol import GuardedProtocol
 
 
 def until(condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:
@@ -35,9 +37,10 @@ def until(condition: Callable[[], Any], timeout_s: float = 10.0) -> Any:
 
 
 @contextmanager
-def serving_app(app: Any) -> Iterator[str]:
-    """The address of a real uvicorn that serves ``app`` in a thread."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=2))
+def serving_app(app: Any, limits: LimitSettings | None = None) -> Iterator[str]:
+    """The address of a real uvicorn that serves ``app`` in a thread, guarded as the gateway's workers are."""
+    http: Any = partial(GuardedProtocol, limits=limits or LimitSettings())
+    server = uvicorn.Server(uvicorn.Config(app, http=http, port=0, log_config=None, lifespan="on", timeout_graceful_shutdown=2))
     thread = threading.Thread(target=server.run, name="gateway")
     thread.start()
     try:
@@ -123,7 +126,7 @@ def gateway(folder: Path, upstream: ChatUpstream, **settings: Any) -> Iterator[G
     log = SqliteLog(configured.log_path)
     coins: list[float] = []
     app = create_app(configured, log=log, coin=lambda: coins.pop(0) if coins else 0.25)
-    with serving_app(app) as url:
+    with serving_app(app, configured.limits) as url:
         running = Gateway(configured, log, url, coins)
         try:
             until(lambda: running.http.get("/readyz").status_code == 200, 20)

@@ -22,12 +22,15 @@ CODE = "from ops.settings import load_settings; from serving.serve import run; r
 
 
 @contextmanager
-def process(folder: Path, upstream: ChatUpstream, port: int) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
+def process(
+    folder: Path, upstream: ChatUpstream, port: int, workers: int = 1
+) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
     """A started gateway that is ready, and a client with its first key."""
     environment = dict(os.environ) | {
         "PLAUDIT_DATA_DIR": str(folder),
-        "PLAUDIT_ENGINE_URLS": f'["{upstream.url}"]',
+        "PLAUDIT_ENGINE_URL": upstream.url,
         "PLAUDIT_PORT": str(port),
+        "PLAUDIT_WORKERS": str(workers),
     }
     gateway = subprocess.Popen([sys.executable, "-c", CODE], env=environment, stdout=subprocess.PIPE, text=True)
     try:

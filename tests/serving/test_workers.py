@@ -1,0 +1,105 @@
+"""Several processes on one port: they are replaced, die and drain without a client noticing; real processes and sockets."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+from chat_upstream import ChatUpstream
+from gateway_parts import question, until
+from test_serve import events_in, process
+
+
+def state(folder: Path) -> dict[str, Any]:
+    """Who runs, as the parent tells."""
+    told: dict[str, Any] = json.loads((folder / "run" / "gateway.json").read_text())
+    return told
+
+
+class Traffic:
+    """Some clients that chat all the time, each over one connection, until told to stop."""
+
+    def __init__(self, url: str, key: str, clients: int) -> None:
+        self.answered = 0
+        self.failed: list[str] = []
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(url, key)) for _ in range(clients)]
+
+    def __enter__(self) -> Traffic:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(30)
+
+    def _run(self, url: str, key: str) -> None:
+        with httpx.Client(base_url=url, headers={"authorization": f"Bearer {key}"}, timeout=20) as client:
+            while not self._stop.is_set():
+                try:
+                    reply = client.post("/v1/chat/completions", json=question() | {"stream": True})
+                    whole = reply.status_code == 200 and reply.text.rstrip().endswith("data: [DONE]")
+                except httpx.TransportError as error:
+                    self.failed.append(repr(error))
+                    continue
+                if whole:
+                    self.answered += 1
+                else:
+                    self.failed.append(reply.text)
+
+
+def test_workers_are_replaced_under_load_without_a_failed_request(tmp_path: Path, upstream: ChatUpstream, free_port: int):
+    with process(tmp_path, upstream, free_port, workers=2) as (parent, client):
+        key = client.headers["authorization"].split()[-1]
+        before = state(tmp_path)
+        assert len(set(before["workers"])) == 2
+        with Traffic(f"http://127.0.0.1:{free_port}", key, clients=4) as traffic:
+            until(lambda: traffic.answered > 10, 20)
+            parent.send_signal(signal.SIGHUP)
+            until(lambda: state(tmp_path)["generation"] == 1, 60)
+            seen = traffic.answered
+            until(lambda: traffic.answered > seen + 10, 20)
+            until(lambda: not any(map(alive, before["workers"])), 30)
+        assert traffic.failed == []
+        assert not set(state(tmp_path)["workers"]) & set(before["workers"])
+    answers = events_in(tmp_path, "completions")
+    assert len(answers) == traffic.answered
+
+
+def test_a_worker_that_dies_is_replaced_and_the_other_serves_on(tmp_path: Path, upstream: ChatUpstream, free_port: int):
+    with process(tmp_path, upstream, free_port, workers=2) as (_, client):
+        first, second = state(tmp_path)["workers"]
+        os.kill(first, signal.SIGKILL)
+        until(lambda: answers(client), 20)
+        until(lambda: len(state(tmp_path)["workers"]) == 2 and first not in state(tmp_path)["workers"], 30)
+        assert second in state(tmp_path)["workers"]
+
+
+def test_workers_die_with_their_parent(tmp_path: Path, upstream: ChatUpstream, free_port: int):
+    with process(tmp_path, upstream, free_port, workers=2) as (parent, _):
+        workers = state(tmp_path)["workers"]
+        parent.kill()
+        parent.wait(10)
+        until(lambda: not any(map(alive, workers)), 10)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+def answers(client: httpx.Client) -> bool:
+    try:
+        return client.post("/v1/chat/completions", json=question()).status_code == 200
+    except httpx.TransportError:
+        return False
