@@ -1,9 +1,9 @@
 """A small server that speaks vLLM's HTTP API, in a thread of its own: what it is asked decides how it behaves.
 
 The last message is the script: "say X" answers X; "slowly" sends a word and then waits until it is let go; "break"
-breaks off in mid-stream; "much N" says N long words; "fail" answers 500; "refuse" 400; "late" answers nothing at all.
-Anything else is answered by the word that is the model's own (`word_of`), so that a test sees who answered though no
-client is told.
+breaks off in mid-stream; "much N" says N long words; "call" calls a function; "fail" answers 500; "refuse" 400; "late"
+answers nothing at all. Anything else is answered by the word that is the model's own (`word_of`), so that a test sees
+who answered though no client is told.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import Any
 from aiohttp import web
 
 BASE = "base"
+ARGUMENTS = ('{"a": ', "2}")
+"""Of the function that "call" calls, piece by piece."""
 
 
 def word_of(model: str) -> str:
@@ -24,7 +26,8 @@ def word_of(model: str) -> str:
 
 
 class ChatUpstream:
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
+        self._port = port
         self.requests: list[dict[str, Any]] = []
         self.aborted = 0
         self.running = 0
@@ -41,6 +44,12 @@ class ChatUpstream:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """As if it were killed; once is enough."""
+        if self._loop.is_closed():
+            return
         self.go_on.set()
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(10)
@@ -70,7 +79,7 @@ class ChatUpstream:
         app.router.add_get("/health", self._health)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", self._port, reuse_address=True)
         await site.start()
         self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         self._started.set()
@@ -114,7 +123,7 @@ class ChatUpstream:
                 return await self._stream(request, body, script, text)
             if script.startswith(("slowly", "late")):
                 await self._wait()
-            return web.json_response(_whole(body, text))
+            return web.json_response(_calling(body) if script == "call" else _whole(body, text))
         except (asyncio.CancelledError, ConnectionResetError):
             self.aborted += 1
             raise
@@ -136,6 +145,10 @@ class ChatUpstream:
 
         if script.startswith("late"):
             await self._wait()
+        if script == "call":
+            words = []
+            for delta in ({"id": "c1", "type": "function", "function": {"name": "add"}}, *map(_arguments, ARGUMENTS)):
+                await send([{"index": 0, "delta": {"content": None, "tool_calls": [{"index": 0, **delta}]}}])
         await send([{"index": 0, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}])
         for position, word in enumerate(words):
             spaced = word if position == 0 else " " + word
@@ -153,8 +166,19 @@ class ChatUpstream:
 
 
 def _usage(body: dict[str, Any], text: str) -> dict[str, int]:
-    prompt, completion = sum(len(m["content"].split()) for m in body["messages"]), len(text.split())
+    prompt, completion = sum(len((m["content"] or "").split()) for m in body["messages"]), len(text.split())
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def _arguments(part: str) -> dict[str, Any]:
+    return {"function": {"arguments": part}}
+
+
+def _calling(body: dict[str, Any]) -> dict[str, Any]:
+    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "".join(ARGUMENTS)}}
+    reply = _whole(body, "")
+    reply["choices"][0] |= {"message": {"role": "assistant", "content": "", "tool_calls": [call]}, "finish_reason": "tool_calls"}
+    return reply
 
 
 def _token(word: str) -> dict[str, Any]:

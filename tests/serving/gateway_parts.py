@@ -119,17 +119,17 @@ class Gateway:
 
 
 @contextmanager
-def gateway(folder: Path, upstream: ChatUpstream, **settings: Any) -> Iterator[Gateway]:
-    configured = load_settings(
-        data_dir=folder, engine_urls=(upstream.url,), secret="a secret for tests, long enough", page="on", **settings
-    )
+def gateway(folder: Path, *upstreams: ChatUpstream, ready: bool = True, **settings: Any) -> Iterator[Gateway]:
+    """A gateway over these engines; ``ready``: it is waited for until it can answer."""
+    urls = tuple(upstream.url for upstream in upstreams)
+    configured = load_settings(data_dir=folder, engine_urls=urls, secret="a secret for tests, long enough", page="on", **settings)
     log = SqliteLog(configured.log_path)
     coins: list[float] = []
     app = create_app(configured, log=log, coin=lambda: coins.pop(0) if coins else 0.25)
     with serving_app(app, configured.limits) as url:
         running = Gateway(configured, log, url, coins)
         try:
-            until(lambda: running.http.get("/readyz").status_code == 200, 20)
+            until(lambda: running.http.get("/readyz").status_code == 200 or not ready, 20)
             yield running
         finally:
             running.close()
