@@ -19,7 +19,7 @@ from ops.receipt_keys import ReceiptKeys
 from ops.registry import Registry
 from ops.secrets import load_secret, subkey
 from ops.settings import SamplingSettings, Settings
-from serving import chat, feedback, health, models_route
+from serving import chat, docs_page, feedback, health, models_route, openapi
 from serving.answering import Rooms
 from serving.auth import Authenticator
 from serving.capture import Capture
@@ -101,6 +101,9 @@ def create_app(
     app.include_router(models_route.router(keys, quota))
     app.include_router(health.router(manager))
     app.include_router(page_router(settings, sessions))
+    described = openapi.document(settings.limits)
+    app.openapi = lambda: described  # type: ignore[method-assign]
+    app.include_router(docs_page.router(described))
     install_error_handlers(app)
     app.add_middleware(BodyLimit, max_bytes=settings.limits.max_body_bytes, timeout_s=settings.limits.body_timeout_s)
     app.add_middleware(Gate, rules=PUBLIC_PORT, routes=app.routes, authenticator=authenticator)

@@ -30,6 +30,7 @@ PUBLIC_PORT: Rules = {
     ("GET", "/"): "anyone",
     ("GET", "/static/{name}"): "anyone",
     ("GET", "/docs"): "anyone",
+    ("GET", "/docs/{name}"): "anyone",
     ("GET", "/openapi.json"): "anyone",
 }
 
