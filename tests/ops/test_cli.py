@@ -9,6 +9,8 @@ import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import pytest
+
 from ops.cli import COMMANDS, load
 
 
@@ -40,7 +42,7 @@ def test_help_lists_every_command_without_importing_any_of_them():
 def test_every_command_is_there_and_takes_a_data_folder_or_talks_http():
     for name, entry in COMMANDS.items():
         assert callable(load(entry.where)), name
-    groups = (["keys", "create"], ["adapters", "list"], ["ab", "status"])
+    groups = (["keys", "create"], ["projects", "create"], ["adapters", "list"], ["ab", "status"])
     for arguments in (["up"], ["train"], ["control"], ["serve"], ["doctor"], *groups):
         assert "--data-dir" in plaudit(*arguments, "--help").stdout, arguments
 
@@ -61,6 +63,90 @@ def test_a_key_for_an_unknown_project_is_refused_with_the_value_named(tmp_path):
     assert refused.returncode == 2
     assert "--project='nobody'" in refused.stderr
     assert refused.stdout == ""
+
+
+def test_a_key_gets_the_projects_and_limits_that_were_named(tmp_path):
+    assert plaudit("projects", "create", "shop", data_dir=tmp_path).returncode == 0
+    options = ["--requests-per-min", "60", "--tokens-per-min", "9000", "--concurrent", "2", "--name", "bot"]
+    made = plaudit("keys", "create", "--project", "shop", "--project", "default", *options, "--json", data_dir=tmp_path)
+    assert made.returncode == 0, made.stderr
+    key = json.loads(made.stdout)
+    assert key["projects"] == ["shop", "default"]
+    assert key["limits"] == {"requests_per_min": 60, "tokens_per_min": 9000, "concurrent": 2}
+    for project in key["projects"]:
+        (row,) = json.loads(plaudit("keys", "list", "--project", project, "--json", data_dir=tmp_path).stdout)
+        assert row == {name: value for name, value in key.items() if name != "key"}
+    table = plaudit("keys", "list", "--project", "shop", data_dir=tmp_path).stdout
+    assert all(text in table for text in ("bot", "shop, default", "60 requests/min", "9000 tokens/min", "2 concurrent"))
+
+
+def test_an_operators_key_may_be_for_all_projects(tmp_path):
+    made = plaudit("keys", "create", "--all-projects", "--role", "operator", "--json", data_dir=tmp_path)
+    assert json.loads(made.stdout)["all_projects"] is True
+    plaudit("projects", "create", "later", data_dir=tmp_path)
+    listed = json.loads(plaudit("keys", "list", "--project", "later", "--json", data_dir=tmp_path).stdout)
+    assert [row["id"] for row in listed] == [json.loads(made.stdout)["id"]]
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--role", "boss"], "--role='boss': use one of app, annotator, operator"),
+        (["--all-projects"], "--role='app': a key for all projects is an operator's"),
+        (["--all-projects", "--project", "default", "--role", "operator"], "--all-projects: leave --project out"),
+        (["--requests-per-min", "0"], "--requests-per-min=0: use 1 to"),
+        (["--tokens-per-min", "-5"], "--tokens-per-min=-5: use 1 to"),
+        (["--concurrent", "1001"], "--concurrent=1001: use 1 to 1000"),
+    ],
+)
+def test_a_key_that_cannot_be_is_one_plain_line_and_is_not_made(tmp_path, options, told):
+    refused = plaudit("keys", "create", *options, data_dir=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(f"plaudit: {told}")
+    assert len(refused.stderr.splitlines()) == 1
+    assert json.loads(plaudit("keys", "list", "--json", data_dir=tmp_path).stdout) == []
+
+
+def test_projects_are_made_listed_and_get_other_origins(tmp_path):
+    origins = ["https://a.example", "http://localhost:3000"]
+    options = [part for origin in origins for part in ("--origin", origin)]
+    for _ in range(2):
+        assert plaudit("projects", "create", "shop", *options, data_dir=tmp_path).returncode == 0, "again: nothing changes"
+    plaudit("keys", "create", "--project", "shop", data_dir=tmp_path)
+    default, shop = json.loads(plaudit("projects", "list", "--json", data_dir=tmp_path).stdout)
+    assert (default["name"], default["origins"], default["keys"]) == ("default", [], 0)
+    assert (shop["name"], sorted(shop["origins"]), shop["keys"]) == ("shop", sorted(origins), 1)
+    other = plaudit("projects", "create", "shop", "--origin", "https://b.example", data_dir=tmp_path)
+    assert other.returncode == 2
+    assert "plaudit projects origins shop --origin https://b.example" in other.stderr
+    replaced = plaudit("projects", "origins", "shop", "--origin", "https://b.example", "--json", data_dir=tmp_path)
+    assert json.loads(replaced.stdout)["origins"] == ["https://b.example"]
+    assert "https://b.example" in plaudit("projects", "list", data_dir=tmp_path).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["create", "Shop"], "project 'Shop': use"),
+        (["create", "shop", "--origin", "*"], "origin '*': use"),
+        (
+            ["create", "shop", "--origin", "https://a.example/x"],
+            "origin 'https://a.example/x': browsers send it as https://a.example",
+        ),
+        (["origins", "nobody", "--origin", "https://a.example"], "project 'nobody': there is no"),
+    ],
+)
+def test_a_project_that_cannot_be_is_one_plain_line_and_is_not_made(tmp_path, arguments, told):
+    refused = plaudit("projects", *arguments, data_dir=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(f"plaudit: {told}")
+    assert [row["name"] for row in json.loads(plaudit("projects", "list", "--json", data_dir=tmp_path).stdout)] == ["default"]
+
+
+def test_receipts_keys_are_rotated(tmp_path):
+    for older in (1, 2):
+        assert json.loads(plaudit("keys", "rotate-receipts", "--json", data_dir=tmp_path).stdout) == {"older_keys": older}
+    assert (tmp_path / "receipt_keys.json").stat().st_mode & 0o777 == 0o600
 
 
 def test_a_wrong_setting_is_one_line_that_names_it_and_not_a_traceback(tmp_path):
