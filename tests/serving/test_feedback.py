@@ -15,9 +15,11 @@ from gateway_parts import Gateway, error_of, gateway, question, serving_app, unt
 
 from feedback.events import FeedbackRetracted, FeedbackSet, Preference, Rating
 from feedback.ids import user_hash
-from feedback.log import LogUnavailable, refused
-from feedback.receipts import Receipts
+from feedback.join import Joiner, Vote
+from feedback.log import LogUnavailable, TopicReader, refused
+from feedback.receipts import ReceiptInvalid, Receipts
 from feedback.sqlite_log import SqliteLog
+from ops.receipt_keys import ReceiptKeys
 from ops.secrets import load_secret, subkey
 from serving.app import create_app
 from serving.keys import KeyStore
@@ -256,3 +258,67 @@ def test_a_log_that_cannot_write_is_a_503_while_chat_goes_on(tmp_path: Path, ups
             assert error_of(reply, 503)["code"] == "log_unavailable"
             assert int(reply.headers["retry-after"]) >= 1
     log.close()
+
+
+def votes_on(served: Gateway, completion_id: str) -> list[Vote]:
+    joiner = Joiner("default")
+    for topic in ("completions", "feedback"):
+        joiner.extend(TopicReader(served.log, topic).drain())
+    return [vote for vote in joiner.votes() if completion_id in vote.target.completion_ids]
+
+
+def test_a_receipt_replayed_a_hundred_times_at_once_is_one_vote(served: Gateway):
+    about = served.chat(user="replayed")["plaudit"]
+    body = {"type": "rating", "value": 1, "receipt": about["receipt"]}
+    before = served.written()
+    with httpx.Client(base_url=served.url, timeout=30) as client, ThreadPoolExecutor(25) as pool:
+        replies = list(pool.map(lambda _: client.post("/v1/feedback", json=body).status_code, range(100)))
+    assert replies == [201] * 100
+    assert served.written() == before + 100, "each is a fact of its own"
+    served.completion(about["completion_id"])
+    (vote,) = votes_on(served, about["completion_id"])
+    assert vote.judgement == Rating(value=1)
+
+
+def test_a_request_repeated_a_hundred_times_at_once_is_written_once(served: Gateway, single: dict[str, Any]):
+    body = {"type": "rating", "value": 1, "receipt": single["receipt"]}
+    before = served.written()
+    headers = {"idempotency-key": "hundred"}
+    with httpx.Client(base_url=served.url, timeout=30, headers=headers) as client, ThreadPoolExecutor(25) as pool:
+        replies = list(pool.map(lambda _: client.post("/v1/feedback", json=body), range(100)))
+    assert {reply.status_code for reply in replies} == {201}
+    assert len({reply.json()["id"] for reply in replies}) == 1
+    assert served.written() == before + 1
+
+
+def test_a_receipt_says_nothing_about_other_answers(served: Gateway, single: dict[str, Any], pair: dict[str, Any]):
+    before = served.written()
+    for body in (
+        {"type": "rating", "value": 1, "completion_id": pair["completion_ids"][0]},
+        {"type": "rating", "value": 1, "completion_ids": pair["completion_ids"]},
+        {"type": "preference", "value": "a", "comparison_id": pair["comparison_id"]},
+    ):
+        error_of(served.feedback(**body, receipt=single["receipt"]), 400)
+        error_of(served.http.post("/v1/feedback", headers=served.bearer, json=body | {"receipt": single["receipt"]}), 400)
+    swapped = pair["completion_ids"][::-1]
+    error = error_of(served.feedback(type="preference", value="a", completion_ids=swapped, receipt=pair["receipt"]), 400)
+    assert error["param"] == "completion_ids", "the display order is the receipt's"
+    assert served.written() == before
+
+
+def test_receipts_of_before_and_after_a_rotation_are_good_and_a_dropped_keys_are_not(tmp_path: Path, upstream: ChatUpstream):
+    with gateway(tmp_path, upstream) as running:
+        keys = ReceiptKeys.of(running.settings)
+        before = running.chat()["plaudit"]["receipt"]
+        keys.rotate(running.settings.limits.receipt_days, time.time())
+        body = {"type": "rating", "value": 1}
+        sealed = Receipts(keys).seal(Receipts(keys).open(before))
+        assert running.feedback(**body, receipt=sealed).status_code == 201, "a key not read yet is read at once"
+        assert running.feedback(**body, receipt=before).status_code == 201
+        after = running.chat()["plaudit"]["receipt"]
+        with pytest.raises(ReceiptInvalid):
+            Receipts([subkey(load_secret(running.settings), "receipts")]).open(after)
+        keys.rotate(0, time.time() + 7200)
+        forgotten = until(lambda: running.feedback(**body, receipt=before).status_code == 401, 5)
+        assert forgotten
+        assert running.feedback(**body, receipt=after).status_code == 201, "the key that sealed until now still opens"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
+import openai
 import pytest
 from chat_upstream import ChatUpstream
 from gateway_parts import Gateway, error_of, question
 
 from ops.secrets import load_secret, subkey
 from ops.settings import SettingsError, load_settings
-from serving.keys import Caller, KeyStore
+from serving.keys import ALL_PROJECTS, Caller, KeyInfo, KeyLimits, KeyStore
 from serving.sessions import Sessions
 
 
@@ -85,6 +89,89 @@ def test_the_first_key_is_made_once(store: KeyStore, tmp_path: Path):
     assert store.ensure_first_key() is None
     assert KeyStore(tmp_path / "plaudit.db").ensure_first_key() is None
     assert list(store.projects()) == ["default"]
+
+
+def test_a_key_of_several_projects_has_its_limits_and_no_others(store: KeyStore):
+    store.create_project("shop")
+    limits = KeyLimits(requests_per_min=60, concurrent=2)
+    secret, info = store.create("shop", "app", also=("default", "shop"), limits=limits)
+    caller = store.check(secret)
+    assert caller == Caller(("shop", "default"), "app", info.id, limits=limits)
+    assert (caller.may("shop"), caller.may("default"), caller.may("bank"), caller.may("*")) == (True, True, False, False)
+    assert store.list("default") == store.list("shop") == [info] == [store.find(info.id)]
+    with pytest.raises(LookupError, match="bank"):
+        store.create("default", "app", also=("bank",))
+    assert len(store.all()) == 1, "nothing is left of a key that could not be made"
+
+
+def test_an_operators_key_for_all_projects_opens_those_made_later_within_a_second(store: KeyStore, clock: Clock, tmp_path: Path):
+    secret, info = store.create(ALL_PROJECTS, "operator")
+    caller = store.check(secret)
+    assert caller is not None
+    assert (caller.projects, caller.everywhere, caller.may("nowhere")) == (("default",), True, False)
+    store.create_project("shop")
+    assert store.check(secret).may("shop"), "what this process makes counts at once"
+    KeyStore(tmp_path / "plaudit.db", clock).create_project("bank")
+    clock.now += 1.0
+    assert set(store.check(secret).projects) == {"default", "shop", "bank"}
+    assert store.list("bank") == [info]
+    for role, also in (("app", ()), ("annotator", ()), ("operator", ("shop",))):
+        with pytest.raises(ValueError, match="all projects"):
+            store.create(ALL_PROJECTS, role, also=also)
+
+
+OLD_SCHEMA = """
+CREATE TABLE projects (id VARCHAR NOT NULL, created FLOAT NOT NULL, PRIMARY KEY (id));
+CREATE TABLE keys (id VARCHAR NOT NULL, digest VARCHAR NOT NULL, project VARCHAR NOT NULL, role VARCHAR NOT NULL,
+  name VARCHAR NOT NULL, created FLOAT NOT NULL, expires FLOAT, revoked FLOAT, PRIMARY KEY (id), UNIQUE (digest));
+CREATE INDEX ix_keys_project ON keys (project);
+INSERT INTO projects VALUES ('default', 1.0);
+"""
+
+
+def test_a_file_from_before_keys_had_limits_goes_on_and_its_keys_have_none(tmp_path: Path):
+    secret = "sk-plaudit-old"
+    with sqlite3.connect(tmp_path / "plaudit.db") as connection:
+        connection.executescript(OLD_SCHEMA)
+        row = ("key_old", hashlib.sha256(secret.encode()).hexdigest(), "default", "app", "old", 1.0, None, None)
+        connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    keys = KeyStore(tmp_path / "plaudit.db")
+    assert keys.check(secret) == Caller(("default",), "app", "key_old")
+    assert keys.list("default") == [KeyInfo("key_old", ("default",), "app", "old", 1.0)]
+    assert keys.create("default", "app", limits=KeyLimits(concurrent=1))[1].limits.concurrent == 1
+    keys.close()
+
+
+def test_processes_that_open_a_new_file_at_once_all_can(tmp_path: Path):
+    code = (
+        "import sys\n"
+        "from serving.keys import KeyStore\n"
+        "sys.stdin.readline()\n"
+        "keys = KeyStore(sys.argv[1])\n"
+        "keys.ensure_project('default')\n"
+        "keys.create('default', 'app')\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "plaudit.db")]
+    workers = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    told = [worker.communicate("\n", timeout=60)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * 4, told
+    assert len(KeyStore(tmp_path / "plaudit.db").all()) == 4
+
+
+def test_a_projects_origins_are_kept_with_it_and_replaced_whole(store: KeyStore):
+    assert store.create_project("shop", ["https://b.example", "https://a.example", "https://a.example"])
+    assert store.origins() == {"shop": ("https://a.example", "https://b.example")}
+    assert not store.create_project("shop", ["https://c.example"])
+    store.set_origins("shop", ["http://localhost:3000"])
+    assert store.origins() == {"shop": ("http://localhost:3000",)}
+    store.set_origins("shop", [])
+    assert store.origins() == {}
+    with pytest.raises(LookupError, match="nowhere"):
+        store.set_origins("nowhere", [])
+    for name, origins in (("Shop", []), ("new", ["https://a.example/"])):
+        with pytest.raises(ValueError):
+            store.create_project(name, origins)
+    assert list(store.projects()) == ["default", "shop"]
 
 
 def test_a_session_lets_one_visitor_in_until_it_is_over(clock: Clock):
@@ -174,3 +261,63 @@ def test_other_sites_cannot_use_the_pages_session(served: Gateway, cookie: dict[
 def test_a_form_cannot_use_the_pages_session(served: Gateway, cookie: dict[str, str]):
     headers = cookie | {"content-type": "text/plain"}
     assert error_of(served.http.post("/v1/chat/completions", headers=headers, content=b"{}"), 400)["param"] == "content-type"
+
+
+def test_a_key_of_several_projects_chats_with_each_by_its_name_and_lists_them_all(served: Gateway):
+    served.keys.ensure_project("shop")
+    secret, _ = served.keys.create("shop", "app", also=("other",))
+    headers = {"authorization": f"Bearer {secret}"}
+    listed = served.http.get("/v1/models", headers=headers).json()
+    assert [model["id"] for model in listed["data"]] == ["shop", "other"]
+    for project in ("shop", "other"):
+        assert served.http.get(f"/v1/models/{project}", headers=headers).json()["id"] == project
+        reply = served.http.post("/v1/chat/completions", headers=headers, json=question("hi") | {"model": project})
+        assert (reply.status_code, reply.json()["model"]) == (200, project)
+        completion = reply.json()["plaudit"]["completion_id"]
+        assert served.completion(completion).completion_id == completion
+        (event,) = [event for event in served.events("completions") if event.id == completion]
+        assert event.project == project
+        rated = served.http.post(
+            "/v1/feedback", headers=headers, json={"type": "rating", "value": 1, "completion_id": completion}
+        )
+        assert rated.status_code == 201
+        assert served.events("feedback")[-1].project == project
+    refused = error_of(served.http.post("/v1/chat/completions", headers=headers, json=question()), 404)
+    assert (refused["code"], "'shop', 'other'" in refused["message"]) == ("model_not_found", True)
+
+
+def test_a_key_that_has_used_up_its_requests_is_told_so_on_every_route(served: Gateway):
+    secret, _ = served.keys.create("default", "app", limits=KeyLimits(requests_per_min=4))
+    headers = {"authorization": f"Bearer {secret}"}
+    answer = served.http.post("/v1/chat/completions", headers=headers, json=question())
+    about = {"type": "rating", "value": 1, "completion_id": answer.json()["plaudit"]["completion_id"]}
+    replies = [
+        answer,
+        served.http.post("/v1/feedback", headers=headers, json=about),
+        served.http.get("/v1/models", headers=headers),
+        served.http.get("/v1/models/default", headers=headers),
+    ]
+    assert [reply.status_code for reply in replies] == [200, 201, 200, 200]
+    assert [reply.headers["x-ratelimit-remaining-requests"] for reply in replies] == ["3", "2", "1", "0"]
+    before = served.written()
+    for method, path, body in (
+        ("POST", "/v1/chat/completions", question()),
+        ("POST", "/v1/feedback", about),
+        ("GET", "/v1/models", None),
+        ("GET", "/v1/models/default", None),
+    ):
+        reply = served.http.request(method, path, headers=headers, json=body)
+        error = error_of(reply, 429)
+        assert (error["type"], error["code"]) == ("rate_limit_error", "requests_per_min")
+        assert 1 <= int(reply.headers["retry-after"]) <= 60
+    assert served.written() == before
+    assert served.http.get("/v1/models", headers=served.bearer).status_code == 200, "other keys go on"
+
+
+def test_the_openai_sdk_sees_a_limit_as_its_own_rate_limit_error(served: Gateway):
+    secret, _ = served.keys.create("default", "app", limits=KeyLimits(tokens_per_min=1))
+    with openai.OpenAI(base_url=served.url + "/v1", api_key=secret, max_retries=0, timeout=15) as client:
+        client.chat.completions.create(model="default", messages=question()["messages"])
+        with pytest.raises(openai.RateLimitError) as refused:
+            client.chat.completions.create(model="default", messages=question()["messages"])
+    assert refused.value.code == "tokens_per_min"
