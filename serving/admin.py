@@ -42,6 +42,7 @@ from serving.keys import ALL_PROJECTS, Caller, KeyInfo, KeyStore
 from serving.limits import BodyLimit
 from serving.request_id import RequestId
 from serving.validation import explain_first
+from serving.worker_metrics import WorkerMetrics
 
 ADMIN_PORT: Rules = {
     ("GET", "/healthz"): "anyone",
@@ -84,6 +85,7 @@ def create_admin_app(
     registry: Registry,
     log: EventLog,
     manager: LiveAdapters,
+    told: WorkerMetrics | None = None,
     clock: Callable[[], float] = time.time,
 ) -> FastAPI:
     """The application for ``settings.admin_port``. It owns nothing it is given: whoever opened that closes it."""
@@ -93,7 +95,7 @@ def create_admin_app(
     _add_projects(routes, desk)
     _add_keys(routes, desk)
     _add_adapters(routes, desk)
-    _add_own_routes(app, routes)
+    _add_own_routes(app, routes, told or WorkerMetrics(settings.run_dir, None))
     app.include_router(routes)
     install_error_handlers(app, "/admin/v1/projects, /admin/v1/keys and /admin/v1/adapters, see /openapi.json")
     app.add_exception_handler(RequestValidationError, _refused)
@@ -135,7 +137,7 @@ class _Desk:
         return [(manifest, states[manifest.id], self.manager.is_live(manifest.id)) for manifest in manifests]
 
 
-def _add_own_routes(app: FastAPI, routes: APIRouter) -> None:
+def _add_own_routes(app: FastAPI, routes: APIRouter, told: WorkerMetrics) -> None:
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
         """The process lives."""
@@ -145,7 +147,7 @@ def _add_own_routes(app: FastAPI, routes: APIRouter) -> None:
     def metrics_page(request: Request) -> Response:
         """Everything this gateway measures, adapter ids included. For a key of all projects."""
         _everywhere(request)
-        return Response(metrics.render(metrics.GATEWAY, metrics.LOG, metrics.ADMIN), media_type=_PROMETHEUS)
+        return Response(told.page(metrics.GATEWAY, metrics.LOG, metrics.ADMIN), media_type=_PROMETHEUS)
 
 
 def _add_projects(routes: APIRouter, desk: _Desk) -> None:

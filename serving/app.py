@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from functools import cache, partial
 
 from fastapi import FastAPI
-from starlette.types import Message, Receive, Scope, Send
 
 from feedback.ids import new_id
 from feedback.log import EventLog
@@ -20,6 +19,7 @@ from ops.registry import Registry
 from ops.secrets import load_secret, subkey
 from ops.settings import SamplingSettings, Settings
 from serving import chat, docs_page, feedback, health, models_route, openapi
+from serving.admin import create_admin_app
 from serving.answering import Rooms
 from serving.auth import Authenticator
 from serving.capture import Capture
@@ -28,6 +28,7 @@ from serving.cors import Cors, Origins
 from serving.engine import Engine, VllmEngine
 from serving.errors import install_error_handlers
 from serving.gate import PUBLIC_PORT, Gate
+from serving.gateway import Gateway
 from serving.keys import KeyStore
 from serving.limits import BodyLimit
 from serving.lookup import AnswerIndex
@@ -37,6 +38,7 @@ from serving.quota import open_quota
 from serving.request_id import RequestId
 from serving.sessions import Sessions
 from serving.swap import AdapterManager
+from serving.worker_metrics import WorkerMetrics
 
 CAPTURE_FLUSH_S = 3.0
 """At shutdown: how long queued completion events may take to reach the log."""
@@ -52,10 +54,11 @@ def create_app(
     log: EventLog | None = None,
     coin: Callable[[], float] = _toss,
     ready_within_s: float = 0.0,
+    slot: int = 0,
 ) -> Gateway:
     """The gateway over ``engines`` and ``log``; those not given are opened as the settings say, and closed at the end.
 
-    It starts once it can answer, but at the latest after ``ready_within_s`` seconds.
+    It starts once it can answer, but at the latest after ``ready_within_s`` seconds. ``slot``: which of several workers.
     """
     own_engines = [] if engines else _engines(settings)
     own_log = open_settings_log(settings) if log is None else None
@@ -68,7 +71,9 @@ def create_app(
     keys = KeyStore(settings.database_path)
     keys.ensure_project(settings.project)
     authenticator = Authenticator(keys, sessions, COOKIE, partial(page_is_open, settings))
-    manager = AdapterManager(engines or own_engines, Registry(settings.adapters_dir), log, settings, new_id("gw_"))
+    registry = Registry(settings.adapters_dir)
+    manager = AdapterManager(engines or own_engines, registry, log, settings, new_id("gw_"))
+    told = WorkerMetrics(settings.run_dir / "metrics", slot if settings.workers > 1 else None)
     index = AnswerIndex(log, settings.limits.receipt_days)
     capture = Capture(log, max_bytes=settings.limits.capture_mb * 2**20)
     quota = open_quota(settings)
@@ -80,6 +85,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         capture.start()
+        told.start()
         await manager.start()
         await manager.wait_ready(ready_within_s)
         try:
@@ -87,6 +93,7 @@ def create_app(
         finally:
             await capture.stop(CAPTURE_FLUSH_S)
             await manager.stop()
+            await told.stop()
             await quota.close()
             for engine in own_engines:
                 await engine.close()
@@ -95,11 +102,12 @@ def create_app(
             keys.close()
 
     app = Gateway(title="Plaudit", lifespan=lifespan, openapi_url=None)
-    app.hot = hot
+    app.hot, app.admin_port = hot, settings.admin_port
+    app.admin = create_admin_app(settings, keys, registry, log, manager, told)
     app.router.add_route(chat.PATH, hot, methods=["POST"], name="create_chat_completion")
     app.include_router(feedback.router(log, receipts, index, authenticator, quota, origins, user_secret))
     app.include_router(models_route.router(keys, quota))
-    app.include_router(health.router(manager))
+    app.include_router(health.router(manager, told))
     app.include_router(page_router(settings, sessions))
     described = openapi.document(settings.limits)
     app.openapi = lambda: described  # type: ignore[method-assign]
@@ -110,29 +118,6 @@ def create_app(
     app.add_middleware(Cors, origins=origins, path=feedback.PATH)
     app.add_middleware(RequestId)
     return app
-
-
-class Gateway(FastAPI):
-    """FastAPI, but chat goes to its own application before any framework has looked at it."""
-
-    hot: Chat
-    draining = False
-    """Every answer asks the client to close its connection."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.draining:
-            send = _closing(send)
-        is_chat = scope["type"] == "http" and scope["path"] == chat.PATH and scope["method"] == "POST"
-        await (self.hot if is_chat else super().__call__)(scope, receive, send)
-
-
-def _closing(send: Send) -> Send:
-    async def closing(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
-        await send(message)
-
-    return closing
 
 
 def _engines(settings: Settings) -> list[VllmEngine]:

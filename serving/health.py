@@ -9,11 +9,12 @@ from fastapi.responses import JSONResponse
 
 from ops import metrics
 from serving.swap import AdapterManager
+from serving.worker_metrics import WorkerMetrics
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def router(manager: AdapterManager) -> APIRouter:
+def router(manager: AdapterManager, told: WorkerMetrics) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/healthz")
@@ -27,6 +28,6 @@ def router(manager: AdapterManager) -> APIRouter:
 
     @routes.get("/metrics")
     async def metrics_page() -> Response:
-        return Response(metrics.render(metrics.GATEWAY, metrics.LOG), media_type=_PROMETHEUS)
+        return Response(told.page(metrics.GATEWAY, metrics.LOG), media_type=_PROMETHEUS)
 
     return routes

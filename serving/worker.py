@@ -19,7 +19,8 @@ import uvicorn
 from ops.errors import UserError
 from ops.logs import configure_logs
 from ops.settings import Settings, load_settings
-from serving.app import Gateway, create_app
+from serving.app import create_app
+from serving.gateway import Gateway
 from serving.protocol import GuardedProtocol
 
 KEEPALIVE_S = 75
@@ -68,11 +69,11 @@ class Server(uvicorn.Server):
         self._replaced = self.should_exit = True
 
 
-def main(ready_fd: int, ready_within_s: float, *fds: int) -> None:
+def main(slot: int, ready_fd: int, ready_within_s: float, *fds: int) -> None:
     """Serve on the listening sockets ``fds`` until told to stop. Does not listen before all is ready, or so many seconds."""
     configure_logs("gateway")
     settings = load_settings()
-    app = create_app(settings, ready_within_s=ready_within_s)
+    app = create_app(settings, ready_within_s=ready_within_s, slot=slot)
     config = uvicorn.Config(
         app,
         http=partial(GuardedProtocol, limits=settings.limits),  # type: ignore[arg-type]
@@ -93,7 +94,7 @@ def main(ready_fd: int, ready_within_s: float, *fds: int) -> None:
 
 if __name__ == "__main__":
     try:
-        main(int(sys.argv[1]), float(sys.argv[2]), *map(int, sys.argv[3:]))
+        main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]), *map(int, sys.argv[4:]))
     except UserError as error:
         print(f"plaudit: {error}", file=sys.stderr)
         sys.exit(2)

@@ -38,6 +38,8 @@ _log = structlog.get_logger(__name__)
 
 @dataclass
 class Worker:
+    slot: int
+    """Its number among the workers; who replaces it gets the same."""
     process: subprocess.Popen[bytes]
     ready_fd: int
     """The read end of a pipe on which it tells that it listens."""
@@ -81,7 +83,7 @@ class Workers:
     def run(self) -> int:
         """Until SIGTERM or SIGINT; the exit status."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        self._now = [self._start(0.0) for _ in range(self._settings.workers)]
+        self._now = [self._start(slot, 0.0) for slot in range(self._settings.workers)]
         self._tell()
         while True:
             came = signal.sigtimedwait(_SIGNALS, _TICK_S)
@@ -89,7 +91,7 @@ class Workers:
             if number in (signal.SIGTERM, signal.SIGINT):
                 return self._stop()
             if number == signal.SIGHUP and not self._fresh:
-                self._fresh = [self._start(READY_WITHIN_S) for _ in range(self._settings.workers)]
+                self._fresh = [self._start(slot, READY_WITHIN_S) for slot in range(self._settings.workers)]
             if any(worker.process.poll() == _USER_ERROR and not self._generation for worker in self._now):
                 self._stop()
                 return _USER_ERROR
@@ -116,7 +118,8 @@ class Workers:
             self._backoff_s = min(2 * self._backoff_s, _BACKOFF_S[1])
             self._now.remove(worker)
         if len(self._now) < self._settings.workers and now >= self._start_at:
-            self._now += [self._start(0.0) for _ in range(self._settings.workers - len(self._now))]
+            free = set(range(self._settings.workers)) - {worker.slot for worker in self._now}
+            self._now += [self._start(slot, 0.0) for slot in sorted(free)]
             self._tell()
 
     def _hand_over(self, now: float) -> None:
@@ -139,19 +142,19 @@ class Workers:
             self._tell()
             _log.info("workers_replaced", generation=self._generation)
 
-    def _start(self, ready_within_s: float) -> Worker:
+    def _start(self, slot: int, ready_within_s: float) -> Worker:
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         fds = [listening.fileno() for listening in self._sockets]
         process = subprocess.Popen(
-            [sys.executable, "-m", "serving.worker", str(writing), str(ready_within_s), *map(str, fds)],
+            [sys.executable, "-m", "serving.worker", *map(str, (slot, writing, ready_within_s, *fds))],
             pass_fds=(writing, *fds),
             stdin=subprocess.DEVNULL,
             env=self._environment,
             preexec_fn=_as_child,
         )
         os.close(writing)
-        return Worker(process, reading)
+        return Worker(slot, process, reading)
 
     def _stop(self) -> int:
         """End all workers: politely, then not."""

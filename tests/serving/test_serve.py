@@ -23,15 +23,18 @@ CODE = "from ops.settings import load_settings; from serving.serve import run; r
 
 @contextmanager
 def process(
-    folder: Path, upstream: ChatUpstream, port: int, workers: int = 1
+    folder: Path, upstream: ChatUpstream, port: int, **settings: int
 ) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-    """A started gateway that is ready, and a client with its first key."""
-    environment = dict(os.environ) | {
-        "PLAUDIT_DATA_DIR": str(folder),
-        "PLAUDIT_ENGINE_URL": upstream.url,
-        "PLAUDIT_PORT": str(port),
-        "PLAUDIT_WORKERS": str(workers),
-    }
+    """A started gateway that is ready, and a client with its first key; ``settings`` beside the usual ones."""
+    environment = (
+        dict(os.environ)
+        | {
+            "PLAUDIT_DATA_DIR": str(folder),
+            "PLAUDIT_ENGINE_URL": upstream.url,
+            "PLAUDIT_PORT": str(port),
+        }
+        | {f"PLAUDIT_{name.upper()}": str(value) for name, value in settings.items()}
+    )
     gateway = subprocess.Popen([sys.executable, "-c", CODE], env=environment, stdout=subprocess.PIPE, text=True)
     try:
         assert gateway.stdout is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import threading
 from pathlib import Path
@@ -13,6 +14,8 @@ import httpx
 from chat_upstream import ChatUpstream
 from gateway_parts import question, until
 from test_serve import events_in, process
+
+from serving.keys import KeyStore
 
 
 def state(folder: Path) -> dict[str, Any]:
@@ -69,8 +72,41 @@ def test_workers_are_replaced_under_load_without_a_failed_request(tmp_path: Path
             until(lambda: not any(map(alive, before["workers"])), 30)
         assert traffic.failed == []
         assert not set(state(tmp_path)["workers"]) & set(before["workers"])
+        parent.send_signal(signal.SIGTERM)
+        assert parent.wait(20) == 0
     answers = events_in(tmp_path, "completions")
     assert len(answers) == traffic.answered
+
+
+def test_whichever_worker_is_asked_tells_the_metrics_of_all(tmp_path: Path, upstream: ChatUpstream, free_port: int):
+    with process(tmp_path, upstream, free_port, workers=2) as (_, client):
+        for _ in range(6):
+            assert client.post("/v1/chat/completions", json=question(), headers={"connection": "close"}).status_code == 200
+
+        def told() -> dict[str, float]:
+            """Chat requests counted, by worker."""
+            page = client.get("/metrics", headers={"connection": "close"}).text
+            found = re.findall(r'plaudit_requests_total\{route="/v1/chat/completions",status="200",worker="(\d)"\} (\S+)', page)
+            assert "plaudit_adapter_info" not in page
+            return {slot: float(count) for slot, count in found}
+
+        until(lambda: sum(told().values()) == 6, 20)
+
+
+def test_the_admin_routes_are_on_their_own_port_and_on_no_other(tmp_path: Path, upstream: ChatUpstream, free_port: int):
+    with process(tmp_path, upstream, free_port, admin_port=free_port + 1) as (_, client):
+        keys = KeyStore(tmp_path / "plaudit.db")
+        secret, _ = keys.create("default", "operator", "tests")
+        keys.close()
+        operator = {"authorization": f"Bearer {secret}"}
+        admin = f"http://127.0.0.1:{free_port + 1}"
+        (project,) = httpx.get(f"{admin}/admin/v1/projects", headers=operator, timeout=10).json()["data"]
+        assert project["name"] == "default"
+        assert client.get("/admin/v1/projects", headers=operator).status_code == 404
+        assert httpx.get(f"{admin}/v1/models", headers=operator, timeout=10).status_code == 404
+        chat = httpx.post(f"{admin}/v1/chat/completions", headers=operator, json=question(), timeout=10)
+        assert chat.status_code == 404
+        assert client.get("/admin/v1/projects", headers=operator | {"host": f"127.0.0.1:{free_port + 1}"}).status_code == 404
 
 
 def test_a_worker_that_dies_is_replaced_and_the_other_serves_on(tmp_path: Path, upstream: ChatUpstream, free_port: int):
