@@ -31,7 +31,7 @@ from ops.bench.rounds import Measured, Round, figures
 from ops.bench.stub import ANSWER, CHUNKS, Fault
 from ops.bench.table import Figure, machine, number
 from ops.bench.targets import Cores, Target, available_cpus, beside, cores, gateway_settings, plaudit, stub
-from ops.bench.usage import cpu_s, family, resident_mb, watched
+from ops.bench.usage import cpu_s, each_mb, resident_mb, watched
 from ops.progress import Report
 from ops.settings import Settings
 
@@ -129,7 +129,8 @@ def run(options: Options, folder: Path, report: Report) -> dict[str, Any]:
             log = _log_of(bench)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    made = figures(rounds, options.concurrency, options.rate, "" if program else litellm.NOT_INSTALLED)
+    missing = "" if program or options.litellm == "none" else litellm.NOT_INSTALLED
+    made = figures(rounds, options.concurrency, options.rate, missing)
     return {
         "figures": [figure.as_json() for figure in [*made, *_memory_figures(memory, options.workers), log_figure(log)]],
         "machine": here | {"litellm": litellm.version_of(program) if program else None},
@@ -174,10 +175,10 @@ def soak(bench: Bench, report: Report) -> dict[str, Any]:
         "requests": sum(result.requests for result in results),
         "failed": sum(result.failed for result in results),
         "requests_per_s": [result.requests_per_s for result in results],
-        "processes": len(family(target.pid)),
         "start_mb": start,
         "tenths_mb": after,
         "end_mb": after[-1],
+        "processes_mb": each_mb(target.pid),
         "highest_mb": highest.mb,
     }
 
@@ -217,10 +218,10 @@ def notes(rounds: list[Round], share: Cores, options: Options) -> list[str]:
 def _memory_figures(memory: dict[str, Any] | None, workers: int) -> list[Figure]:
     if memory is None:
         return []
-    processes, tenth, end = memory["processes"], memory["tenths_mb"][0], memory["end_mb"]
+    each, tenth, end = memory["processes_mb"], memory["tenths_mb"][0], memory["end_mb"]
     asked = number(memory["requests"])
     words = f"start {memory['start_mb']:.0f}, after a tenth {tenth:.0f}, highest {memory['highest_mb']:.0f}"
-    counted = f"; {processes} processes" if processes > 1 else ""
+    counted = f"; of its processes {', '.join(f'{mb:.0f}' for mb in each)}" if len(each) > 1 else ""
     return [
         Figure(f"memory after {asked} requests, MB", end, _MOST_MB * workers, note=words + counted),
         Figure("memory: growth since the first tenth, MB", end - tenth, _FLAT_MB, note=flatness(tenth, end)),

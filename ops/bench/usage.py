@@ -15,7 +15,12 @@ _SAMPLE_S = 0.2
 
 def resident_mb(pid: int) -> float:
     """Megabytes (10^6) of the process and its descendants; 0 where there is no ``/proc``."""
-    return sum(_own_mb(each) for each in family(pid))
+    return sum(each_mb(pid))
+
+
+def each_mb(pid: int) -> list[float]:
+    """The same of each of them."""
+    return [_own_mb(each) for each in family(pid)]
 
 
 def cpu_s(pid: int) -> float:
