@@ -92,7 +92,14 @@ class SqliteLog:
         return self.transact(lambda connection: _insert(connection, event, partition, headers, body))
 
     def append(self, events: Sequence[Event], timeout: float = 10.0) -> list[Position]:
-        return wait_all([self.submit(event) for event in events], timeout)
+        """As `submit` of each, but as one job: one hand-over to the writer and back for all of them."""
+        encoded = [_encoded(event, self._partitions) for event in events]
+        (outcomes,) = wait_all([self.transact(lambda connection: [_outcome(connection, one) for one in encoded])], timeout)
+        positions = [outcome for outcome in outcomes if not isinstance(outcome, LogError)]
+        for outcome in outcomes:
+            if isinstance(outcome, LogError):
+                raise outcome
+        return positions
 
     def transact(self, work: Work[T]) -> Future[T]:
         """Run ``work`` in the writer's next transaction (see `feedback.database.Writer.submit`)."""
@@ -146,6 +153,31 @@ def row_of(columns: tuple[Any, ...]) -> Row:
     """A `Row` from `COLUMNS`."""
     seq, topic, partition, offset, headers, body = columns
     return Row(seq, topic, partition, offset, [(name, value.encode()) for name, value in json.loads(headers)], body)
+
+
+class _Encoded(NamedTuple):
+    event: Event
+    partition: int
+    headers: Headers
+    body: bytes
+
+
+def _encoded(event: Event, partitions: int) -> _Encoded | LogError:
+    try:
+        body, headers = encode(event)
+    except LogError as error:
+        return error
+    return _Encoded(event, partition_of(event.key, partitions), headers, body)
+
+
+def _outcome(connection: sqlite3.Connection, one: _Encoded | LogError) -> Position | LogError:
+    """What became of one event of several; what is wrong with it concerns it alone."""
+    if isinstance(one, LogError):
+        return one
+    try:
+        return _insert(connection, *one)
+    except LogError as error:
+        return error
 
 
 def _insert(connection: sqlite3.Connection, event: Event, partition: int, headers: Headers, body: bytes) -> Position:

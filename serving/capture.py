@@ -39,6 +39,7 @@ class Capture:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
+        metrics.LOG_UP.set(1)
         self._task = asyncio.create_task(self._run(), name="capture")
 
     def put(self, event: Event) -> None:
@@ -87,6 +88,7 @@ class Capture:
             try:
                 await asyncio.to_thread(self._log.append, group, _APPEND_TIMEOUT_S)
             except LogUnavailable as error:
+                metrics.LOG_UP.set(0)
                 _logger.warning("capture_waits", error=str(error), queued=len(self._queue))
                 await self._pause()
             except (LogError, ValueError):  # one event of the group is refused: find it
@@ -116,6 +118,7 @@ class Capture:
             return
 
     def _done(self, count: int) -> None:
+        metrics.LOG_UP.set(1)
         for _ in range(count):
             self._bytes -= _size(self._queue.popleft())
         metrics.CAPTURE_QUEUE.set(len(self._queue))

@@ -58,8 +58,10 @@ async def test_events_wait_while_the_log_is_down_and_arrive_in_order_once(tmp_pa
         capture.put(completion(f"e{number:03}"))
     await until(lambda: log.refusals >= 2)
     assert capture.waiting == 600
+    assert metrics.LOG_UP._value.get() == 0
     log.up.set()
     await capture.stop(10)
+    assert metrics.LOG_UP._value.get() == 1
     assert names_in(log) == [f"e{number:03}" for number in range(600)]
     assert capture.waiting == 0
     log.close()
