@@ -1,6 +1,7 @@
 """``GET /openapi.json``, and ``GET /docs``, which shows it with the vendored Swagger UI; works offline.
 
-The content security policy allows this server's own files and nothing else: no other host, no inline script.
+The content security policy allows this server's own files and nothing else: no other host, no inline script. It cannot ask
+for trusted types, as the chat page's does: Swagger UI writes HTML itself.
 """
 
 from __future__ import annotations

@@ -63,6 +63,13 @@ _LEFT = {
 }
 _RECEIPT = {"x-plaudit-receipt": {"description": "The same as in the body.", "required": True, "schema": _TEXT}}
 
+_EVENT = {
+    "type": "object",
+    "description": "One event of a stream. A failure in mid-stream is an event with an `ErrorBody`, and the end.",
+    "properties": {"data": {"type": "string", "description": "A `ChatCompletionChunk` as JSON; at last `[DONE]`."}},
+    "required": ["data"],
+}
+
 
 def document(limits: LimitSettings) -> dict[str, Any]:
     """The whole description, for a gateway with these limits."""
@@ -106,23 +113,21 @@ def _paths() -> dict[str, Any]:
 
 def _chat() -> dict[str, Any]:
     done = _json(ChatCompletion, _RECEIPT | _LEFT)
-    events = (
-        "Events `data: ChatCompletionChunk`, at last `data: [DONE]`. A failure in mid-stream is `data: ErrorBody`, and the end."
-    )
-    done["content"]["text/event-stream"] = {"schema": {"type": "string", "description": events}}
+    done["content"]["text/event-stream"] = {"schema": _EVENT}
     conversation = {
         "name": "x-plaudit-conversation",
         "in": "header",
         "description": "The same as `conversation` in the body, which goes before it.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
+        "schema": {"type": "string", "minLength": 1, "maxLength": 200},
     }
+    example = {"model": "default", "messages": [{"role": "user", "content": "Hello"}], "user": "ada"}
     made = _operation(
         "create_chat_completion",
         "One answer or several, plain or streamed",
         {200: done},
         *(400, 401, 403, 404, 408, 413, 429, 500, 502, 503, 504),
     )
-    return made | {"parameters": [conversation], "requestBody": _body(reference(ChatRequest))}
+    return made | {"parameters": [conversation], "requestBody": _body(reference(ChatRequest), example)}
 
 
 def _feedback() -> dict[str, Any]:
@@ -130,13 +135,13 @@ def _feedback() -> dict[str, Any]:
         "name": "idempotency-key",
         "in": "header",
         "description": "A repeated request with the same key has one effect.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
+        "schema": {"type": "string", "minLength": 1, "maxLength": 200},
     }
     receipt = {
         "name": "x-plaudit-receipt",
         "in": "header",
         "description": "The same as `receipt` in the body, which goes before it.",
-        "schema": {"type": "string", "minLength": 1, "pattern": "^[!-~]+$"},
+        "schema": _TEXT,
     }
     made = _operation(
         "create_feedback",
@@ -144,12 +149,13 @@ def _feedback() -> dict[str, Any]:
         {201: {"description": "It is on disk.", **_json(FeedbackReply, _LEFT, description=False)}},
         *(400, 401, 403, 404, 408, 409, 413, 429, 500, 503),
     )
+    example = {"type": "rating", "value": 1, "receipt": "as it came with the answer"}
     kinds = {"rating": RatingRequest, "preference": PreferenceRequest}
     body = {
         "oneOf": [reference(kind) for kind in kinds.values()],
         "discriminator": {"propertyName": "type", "mapping": {name: reference(kind)["$ref"] for name, kind in kinds.items()}},
     }
-    return made | {"parameters": [key, receipt], "requestBody": _body(body), "security": [{"apiKey": []}, {}]}
+    return made | {"parameters": [key, receipt], "requestBody": _body(body, example), "security": [{"apiKey": []}, {}]}
 
 
 def _operation(name: str, summary: str, answers: dict[int, Any], *errors: int) -> dict[str, Any]:
@@ -178,8 +184,8 @@ def _content(media_type: str, schema: Schema) -> dict[str, Any]:
     return {"description": "Done.", "headers": _REQUEST_ID, "content": {media_type: {"schema": schema}}}
 
 
-def _body(schema: Schema) -> dict[str, Any]:
-    return {"required": True, "content": {"application/json": {"schema": schema}}}
+def _body(schema: Schema, example: dict[str, Any]) -> dict[str, Any]:
+    return {"required": True, "content": {"application/json": {"schema": schema, "example": example}}}
 
 
 def _answers() -> dict[str, Schema]:
