@@ -89,7 +89,8 @@ class Chat:
 
     async def _plan(self, request: Request, body: ChatRequest, caller: Caller, deadline: float) -> Plan:
         """Who answers. Waits for an engine if there is none; nothing is awaited after the choice."""
-        conversation = body.conversation or _conversation_of(request)
+        in_header = _conversation_of(request)
+        conversation = body.conversation or in_header
         first = next((m.content for m in body.messages if m.role == "user"), body.messages[0].content) or ""
         person = identify(self.user_secret, caller, body.model, body.user, conversation, first)
         choices = await self._choices(body, caller, person, deadline)

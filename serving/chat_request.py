@@ -185,9 +185,7 @@ def check_caps(request: ChatRequest, limits: LimitSettings) -> None:
     if request.tool_choice not in (None, "none") and not request.tools:
         raise InvalidRequest("'tool_choice' chooses among 'tools': send them too.", param="tool_choice")
     for name in ("tools", "response_format"):
-        if _depth(getattr(request, name)) > limits.max_depth:
-            text = f"'{name}' has more than {limits.max_depth} lists and objects inside each other: send a flatter schema."
-            raise InvalidRequest(text, param=name)
+        _check_schema(getattr(request, name), name, limits.max_depth)
     if request.top_logprobs and not request.logprobs:
         raise InvalidRequest("'top_logprobs' needs logprobs=true.", param="top_logprobs")
 
@@ -197,7 +195,7 @@ def _check_message(message: ChatMessage, place: str) -> None:
     if message.content is None and not (message.role == "assistant" and message.tool_calls):
         text = f"'{place}.content' is missing: only an assistant's message with tool_calls may leave it out."
         raise InvalidRequest(text, param=f"{place}.content", code="missing_required_parameter")
-    if message.tool_calls and message.role != "assistant":
+    if message.tool_calls is not None and message.role != "assistant":
         raise InvalidRequest(f"'{place}.tool_calls' are the assistant's: leave them out.", param=f"{place}.tool_calls")
     if (message.tool_call_id is None) == (message.role == "tool"):
         text = f"'{place}.tool_call_id' belongs to messages of role tool, to each of them and to no other."
@@ -229,12 +227,16 @@ def engine_body(request: ChatRequest, sampling: dict[str, Any], adapter: str, po
     return body
 
 
-def _depth(value: Any) -> int:
-    """How many lists and objects lie inside each other."""
-    deepest, level = 0, [value]
+def _check_schema(value: Any, name: str, max_depth: int) -> None:
+    """Raise `InvalidRequest` for a JSON Schema that is too deep, or has numbers that do not reach the engine whole."""
+    depth, level = 0, [value]
     while level := [inner for outer in level for inner in _parts(outer)]:
-        deepest += 1
-    return deepest
+        depth += 1
+        if depth > max_depth:
+            text = f"'{name}' has more than {max_depth} lists and objects inside each other: send a flatter schema."
+            raise InvalidRequest(text, param=name)
+        if any(isinstance(inner, int) and not -(2**63) <= inner < 2**63 for inner in level):
+            raise InvalidRequest(f"'{name}' has a number beyond 64 bits: send a smaller one.", param=name)
 
 
 def _parts(value: Any) -> Iterable[Any]:

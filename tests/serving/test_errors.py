@@ -48,6 +48,7 @@ REFUSED: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"tool_choice": "sometimes"}, 400, "tool_choice", "invalid_value"),
     ({"tools": [{"type": "web_search"}]}, 400, "tools[0].type", "invalid_value"),
     ({"tools": [tool(deep(40))]}, 400, "tools", "invalid_value"),
+    ({"tools": [tool({"maximum": 10**30})]}, 400, "tools", "invalid_value"),
     (
         {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": deep(40)}}},
         400,
