@@ -23,7 +23,7 @@ from feedback.sqlite_log import SqliteLog
 from ops.models import prepared
 from ops.registry import GateResult, Registry
 from ops.settings import Settings
-from serving.keys import KeyStore
+from serving.keys import ALL_PROJECTS, KeyStore
 
 VOTES = 200
 """New votes that start a training cycle."""
@@ -66,15 +66,20 @@ class Stack:
         self._reader = TopicReader(self.log, "completions")
         keys = KeyStore(settings.database_path)
         self.key = keys.create("default", "app", "e2e")[0]
+        operator_key = keys.create(ALL_PROJECTS, "operator", "e2e")[0]
         keys.close()
         headers = {"authorization": f"Bearer {self.key}"}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self.http = httpx.Client(base_url=self.url, headers=headers, timeout=60, limits=limits)
+        admin_url = f"http://{settings.admin_host}:{settings.admin_port}"
+        operator = {"authorization": f"Bearer {operator_key}"}
+        self.admin = httpx.Client(base_url=admin_url, headers=operator, timeout=60, limits=limits)
         self.pool = ThreadPoolExecutor(48, thread_name_prefix="client")
 
     def close(self) -> None:
         self.pool.shutdown(cancel_futures=True)
         self.http.close()
+        self.admin.close()
         self.log.close()
 
     # chat
@@ -163,8 +168,8 @@ class Stack:
         self.change(state="PROMOTED", previous="CANARY", champion=adapter, challenger=None, coverage=0.0, promotions=1)
 
     def serves(self, role: str, adapter: str) -> bool:
-        """Whether the gateway says so on its metrics page."""
-        page = self.http.get("/metrics").text
+        """Whether the gateway tells its operators so."""
+        page = self.admin.get("/metrics").text
         return f'plaudit_adapter_info{{adapter="{adapter}",project="default",role="{role}"}} 1.0' in page
 
     def champion_adapter(self) -> str:

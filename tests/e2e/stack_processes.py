@@ -22,12 +22,13 @@ def running_stack(model_cache: Path, folder: Path) -> Iterator[Stack]:
 
     What is killed is started again. At its end no process of it may be left. The starter model must be in ``model_cache``.
     """
-    port, trainer_port, controller_port = _free_ports(3)
+    port, admin_port, trainer_port, controller_port = _free_ports(4)
     settings = load_settings(
         data_dir=folder,
         model="starter",
         model_cache=model_cache,
         port=port,
+        admin_port=admin_port,
         metrics_port_trainer=trainer_port,
         metrics_port_controller=controller_port,
         engine={"max_model_len": 512, "probe_timeout_s": 4, "probe_interval_s": 0.5},

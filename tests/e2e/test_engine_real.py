@@ -1,19 +1,17 @@
-"""Gateway, controller and the real vLLM: hot swap, mixed batches, and an engine that dies or goes deaf."""
+"""Gateway, controller and the real vLLM: mixed batches, adapters that are refused, and an engine that dies or goes deaf."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import signal
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 from lora_by_hand import write_adapter
-from stack import NO_END, Stack, Streamed, until
+from stack import NO_END, Stack, until
 
 from ops.models import prepared
 from serving.engine import VllmEngine
@@ -21,7 +19,6 @@ from serving.engine import VllmEngine
 pytestmark = pytest.mark.timeout(240)
 
 QUESTIONS = [f"What is {a} plus {b}?" for a in range(2, 5) for b in (3, 6)]
-LONG: dict[str, Any] = {"logit_bias": NO_END, "max_tokens": 400}
 RESTART_S = 120.0
 """What an engine may take to come back, on a machine that does other things beside."""
 
@@ -76,71 +73,6 @@ def test_seeds_in_many_requests_at_once_are_kept_and_do_not_end_the_engine(stack
     said = [[choice["message"]["content"] for choice in reply.json()["choices"]] for reply in replies]
     assert said[:16] == said[16:]
     assert stack.engine_group() == group
-
-
-def test_a_published_adapter_becomes_challenger_and_then_champion_while_running_streams_stay_on_the_old(stack: Stack):
-    old, users = stack.champion(), itertools.count()
-    whole, _ = stack.chat(QUESTIONS[0], user="u0", **LONG)
-    with _Pump(stack) as pump:
-        published = time.monotonic()  # before: on a slow disk it may be live by the time that publishing returns
-        adapter = stack.publish(seed=7)
-        until(lambda: stack.serves("challenger", adapter), 30, "the challenger is served")
-        swapped = time.monotonic()
-        until(
-            lambda: stack.adapter_of(stack.chat(QUESTIONS[0], user=f"v{next(users)}", max_tokens=2)[1]) == adapter,
-            30,
-            "users are exposed to it",
-        )
-        by_user = {f"u{n}": stack.adapter_of(stack.chat(QUESTIONS[0], user=f"u{n}", max_tokens=2)[1]) for n in range(16)}
-        assert set(by_user.values()) == {old, adapter}  # half of the users meet it
-
-        unmoved = next(user for user, served in by_user.items() if served == old)
-        streams = stack.streams([QUESTIONS[0]] * 4, user=unmoved, **LONG)
-        until(lambda: all(stream.first.is_set() for stream, _ in streams), 30, "the streams run")
-        stack.promote(adapter)
-        until(lambda: stack.serves("champion", adapter), 30, "the promoted one is served")
-        flipped = time.monotonic()
-        _, after = stack.chat(QUESTIONS[0], user=unmoved, max_tokens=2)
-        for _, done in streams:
-            done.result(60)
-    assert stack.adapter_of(after) == adapter
-    before_the_flip = [stream for stream, _ in streams]
-    assert any(stream.ended > flipped for stream in before_the_flip), "no stream was running across the promotion"
-    before_the_swap = [stream for stream in pump.seen if stream.started < published and stream.ended > swapped]
-    assert before_the_swap, "no stream was running across the swap"
-    for stream in (*before_the_flip, *before_the_swap):
-        assert stack.adapter_of(stream.completion_id) == old
-        assert stream.text == whole
-    for stream in (*pump.seen, *before_the_flip):
-        assert (stream.finish_reason, stream.error) == ("length", "")
-        assert stack.completion(stream.completion_id).completion_tokens == LONG["max_tokens"]
-    late = [stream for stream in pump.seen if stream.started > flipped]
-    assert {stack.adapter_of(stream.completion_id) for stream in late} <= {adapter}
-
-
-class _Pump:
-    """Long streams one after another from a few clients, all of one question."""
-
-    def __init__(self, stack: Stack, clients: int = 6) -> None:
-        self._stack, self._clients = stack, clients
-        self._stop = threading.Event()
-        self.seen: list[Streamed] = []
-
-    def __enter__(self) -> _Pump:
-        self._running = [self._stack.pool.submit(self._run, f"pump-{n}") for n in range(self._clients)]
-        until(lambda: len(self.seen) >= self._clients and all(s.first.is_set() for s in self.seen), 30, "streams run")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        for running in self._running:
-            running.result(60)
-
-    def _run(self, user: str) -> None:
-        while not self._stop.is_set():
-            one = Streamed(time.monotonic())
-            self.seen.append(one)
-            self._stack.stream(one, QUESTIONS[0], {"user": user, **LONG})
 
 
 def test_an_adapter_of_nan_in_the_registry_is_refused_and_the_champion_serves_on(stack: Stack):
