@@ -100,9 +100,10 @@ async def test_tokens_are_charged_at_the_end_and_then_are_used_up(quota: Quota):
     caller = holder(tokens_per_min=100)
     (first, second), _ = await ask(quota, caller, 2)
     assert first.headers == {"x-ratelimit-limit-tokens": "100", "x-ratelimit-remaining-tokens": "100"}
-    await first.leave(60)
+    for _ in range(2):
+        await first.leave(60)
     (third,), _ = await ask(quota, caller, 1)
-    assert third.headers["x-ratelimit-remaining-tokens"] == "40"
+    assert third.headers["x-ratelimit-remaining-tokens"] == "40", "leaving twice charges once"
     await second.leave(39)
     assert len((await ask(quota, caller, 1))[0]) == 1
     await third.leave(1)
