@@ -7,6 +7,7 @@ must never be seen by an application.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -66,11 +67,16 @@ def contract_gateway(engine_url: str, starter: ModelRef, model_cache: Path, fold
     keys = KeyStore(settings.database_path)
     keys.ensure_project(PROJECT)
     keys.close()
-    command = [sys.executable, "-m", "ops.cli", "serve", "--data-dir", str(folder), "--model", "starter", "--port", str(port)]
+    command = [
+        *(sys.executable, "-m", "ops.cli", "serve", "--engine-url", engine_url, "--model", "starter"),
+        *("--data-dir", str(folder), "--port", str(port)),
+    ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAUDIT_")}
-    environment |= {"PLAUDIT_ENGINE_URL": engine_url, "PLAUDIT_MODEL_CACHE": str(model_cache)}
+    environment["PLAUDIT_MODEL_CACHE"] = str(model_cache)
     said = (folder / "gateway.log").open("wb")
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+    process = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+    )
     gateway = ContractGateway(f"http://127.0.0.1:{port}", port, settings, adapters)
     try:
         until(lambda: process.poll() is not None or _serves(gateway), 60, f"the gateway serves its adapters, see {folder}")
@@ -81,9 +87,9 @@ def contract_gateway(engine_url: str, starter: ModelRef, model_cache: Path, fold
         process.terminate()
         try:
             process.wait(15)
-        finally:
-            process.kill()
-            said.close()
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+        said.close()
 
 
 def _deploy_a_duel(settings: Settings, starter: ModelRef) -> tuple[str, ...]:

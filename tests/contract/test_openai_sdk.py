@@ -19,6 +19,8 @@ from contract_gateway import Held
 from gateway_parts import Gateway
 from openai_releases import ReleaseNotInstalled, release_folder
 
+from serving.null_adapter import NULL
+
 CHECKS = Path(__file__).parent / "sdk"
 DEADLINE_S = 180.0
 ASK = {"model": "default", "messages": [{"role": "user", "content": "What is 2 plus 3?"}], "max_tokens": 4}
@@ -84,5 +86,6 @@ def test_nothing_that_was_answered_names_an_adapter_or_a_place(held: Held):
     assert heard.count(b"x-request-id: req_") >= 12
     assert pair["plaudit"]["comparison_id"].encode() in heard
     ids = held.gateway.adapters
-    for secret in (*ids, *(id.rpartition("-")[2] for id in ids), held.engine_socket, str(held.gateway.settings.data_dir)):
+    places = (held.engine_socket, str(held.gateway.settings.data_dir))
+    for secret in (*ids, *(id.rpartition("-")[2] for id in ids), NULL, *places):
         assert secret.encode() not in heard
