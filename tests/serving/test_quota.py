@@ -214,11 +214,11 @@ async def test_a_redis_that_is_away_or_deaf_stops_no_request_and_is_counted_agai
     started = time.monotonic()
     entered, refused = await ask(quota, caller, 20)
     assert (len(entered), refused) == (20, [])
-    assert time.monotonic() - started < 1.5
-    assert failures() > before
-    started = time.monotonic()
+    assert time.monotonic() - started < 4, "far less than the client's own patience"
+    after = failures()
+    assert after > before
     assert len((await ask(quota, caller, 20))[0]) == 20
-    assert time.monotonic() - started < 0.3, "nobody waits for what was away a moment ago"
+    assert failures() - after <= 1, "of those that come later, one at most waits for what was away"
     redis.stop()
     for entry in entered:
         await entry.leave(5)
