@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors
-from numpy.typing import NDArray
 
 from ops.settings import VLLM_RANKS
 
@@ -178,6 +176,8 @@ def check_config(folder: Path, data: bytes, max_rank: int) -> AdapterShape:
 
 def check_weights(folder: Path, data: bytes, shape: AdapterShape) -> None:
     """Raises `AdapterRefused` unless each adapted module has an A (r, in) and a B (out, r), finite and of bounded norm."""
+    from ops.adapter_weights import norm  # NumPy, for those who have an adapter to check
+
     try:
         tensors = dict(safetensors.deserialize(data))  # type: ignore[no-untyped-call]
     except (safetensors.SafetensorError, ValueError) as error:
@@ -188,7 +188,7 @@ def check_weights(folder: Path, data: bytes, shape: AdapterShape) -> None:
         if matched is None or not _adapted(matched["module"], shape.target_modules):
             raise AdapterRefused(folder.name, f"{WEIGHTS_FILE}: {key[:200]}", "is not a LoRA weight of a target module")
         try:
-            norms.setdefault(matched["module"], {})[matched["side"]] = _norm(tensor, matched["side"], shape.rank)
+            norms.setdefault(matched["module"], {})[matched["side"]] = norm(tensor, matched["side"], shape.rank)
         except ValueError as error:
             raise AdapterRefused(folder.name, f"{WEIGHTS_FILE}: {key}", str(error)) from error
     for target in shape.target_modules:
@@ -204,25 +204,3 @@ def check_weights(folder: Path, data: bytes, shape: AdapterShape) -> None:
 
 def _adapted(module: str, targets: tuple[str, ...]) -> bool:
     return any(module == target or module.endswith("." + target) for target in targets)
-
-
-def _norm(tensor: dict[str, Any], side: str, rank: int) -> float:
-    """Frobenius norm of a deserialised tensor. Raises ValueError for a wrong shape or type, or a number that is not finite."""
-    rows_columns = tensor["shape"]
-    if len(rows_columns) != 2 or rows_columns[0 if side == "A" else 1] != rank or 0 in rows_columns:
-        raise ValueError(f"shape {rows_columns} does not fit rank {rank}")
-    values = _float32(tensor["dtype"], tensor["data"])
-    if not np.isfinite(values).all():
-        raise ValueError("holds NaN or infinity")
-    return float(np.sqrt(np.square(values, dtype=np.float64).sum()))
-
-
-def _float32(dtype: str, data: bytes | bytearray) -> NDArray[np.float32]:
-    """Little-endian F32, F16 or BF16 as float32; bfloat16 is the upper half of a float32."""
-    if dtype == "F32":
-        return np.frombuffer(data, "<f4")
-    if dtype == "F16":
-        return np.frombuffer(data, "<f2").astype(np.float32)
-    if dtype == "BF16":
-        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
-    raise ValueError(f"dtype {dtype} is not F32, F16 or BF16")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
-from pydantic import SecretStr
 
 from ops.cli import load
+from ops.environment import environment_of
 from ops.errors import CommandError
 from ops.logs import configure_logs
 from ops.models import prepared
@@ -29,20 +28,6 @@ from ops.settings import Settings
 from ops.supervisor import ChildSpec, Supervisor
 
 PROCESSES = ("engine", "serve", "train", "control")
-
-
-def environment_of(settings: Settings) -> dict[str, str]:
-    """This process's environment with every setting in it, so that children see exactly these settings."""
-    folders = {"data_dir": settings.data_dir.absolute(), "model_cache": settings.models_dir.absolute()}
-    values = {name: value for name, value in (settings.model_dump() | folders).items() if value is not None}
-    return dict(os.environ) | {f"PLAUDIT_{name.upper()}": _text(value) for name, value in values.items()}
-
-
-def _text(value: Any) -> str:
-    """A setting as the environment has it: words as they are, all else as JSON; secrets are told."""
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    return str(value) if isinstance(value, str | Path) else json.dumps(value, default=_text)
 
 
 def child_specs(settings: Settings) -> list[ChildSpec]:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
@@ -19,7 +19,6 @@ from fastapi.security import HTTPBearer
 
 from feedback.log import EventLog
 from ops import metrics
-from ops.controller import Controller
 from ops.lineage import states_in
 from ops.registry import AdapterManifest, AdapterRefused, Registry
 from ops.settings import Settings
@@ -43,6 +42,9 @@ from serving.limits import BodyLimit
 from serving.request_id import RequestId
 from serving.validation import explain_first
 from serving.worker_metrics import WorkerMetrics
+
+if TYPE_CHECKING:
+    from ops.controller import Controller
 
 ADMIN_PORT: Rules = {
     ("GET", "/healthz"): "anyone",
@@ -127,6 +129,8 @@ class _Desk:
         """As ``plaudit ab status --json`` has it. What was read of the log once is not read again."""
         with self.controlling:
             if project not in self.controllers:
+                from ops.controller import Controller  # it brings SciPy, which no answer needs
+
                 settings = self.settings.model_copy(update={"project": project})
                 self.controllers[project] = Controller(self.log, settings, self.registry, self.clock)
             return self.controllers[project].status()

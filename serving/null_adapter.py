@@ -10,10 +10,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import structlog
 from safetensors import safe_open
-from safetensors.numpy import save_file
 
 from ops.models import ModelNotPrepared, prepared
 from ops.settings import Settings
@@ -49,6 +47,9 @@ def null_adapter_of(settings: Settings) -> Path | None:
 
 def write_null_adapter(model: Path, folder: Path) -> Path:
     """Write to ``folder``, in PEFT's layout, a LoRA of rank 1 and zeros on one linear layer of the model in ``model``."""
+    import numpy as np  # many megabytes, for gateways beside a CPU engine alone
+    from safetensors.numpy import save_file
+
     name, (outputs, inputs) = _linear_layer(model)
     config = {
         "peft_type": "LORA",

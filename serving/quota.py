@@ -16,21 +16,14 @@ from typing import Any
 
 import structlog
 from limits import RateLimitItemPerMinute
-from limits.aio.storage import MemoryStorage, RedisStorage, Storage
+from limits.aio.storage import MemoryStorage, Storage
 from limits.errors import StorageError
-from redis.asyncio import BlockingConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from ops import metrics
-from ops.errors import SettingsError
 from ops.settings import Settings
 from serving.counters import SqliteCounters
 from serving.errors import RateLimited
 from serving.keys import UNLIMITED, Caller, KeyLimits
-
-_CALL_S = 0.5
-"""How long one call to Redis, or connecting to it, may take."""
 
 _DEADLINE_S = 1.0
 """How long a request waits for its limits to be counted before it goes on without."""
@@ -39,7 +32,6 @@ _AWAY_S = 1.0
 """How long nobody asks for counts that could not be had."""
 
 _WARN_S = 5.0
-_CONNECTIONS = 32
 _SLOT_MARGIN_S = 30
 _FAILURES = (StorageError, OSError, TimeoutError)
 
@@ -268,34 +260,18 @@ def open_quota(settings: Settings) -> Quota:
     """Counts where the settings say. Raises `SettingsError` for an address that is none."""
     slot_s = settings.limits.request_timeout_s + _SLOT_MARGIN_S
     if settings.limits.redis_url is not None:
-        pool = _redis_pool(settings.limits.redis_url.get_secret_value())
-        storage = RedisStorage(
-            "async+redis://", wrap_exceptions=True, implementation="redispy", key_prefix="plaudit", connection_pool=pool
-        )
-        return Quota(storage, slot_s, pool.disconnect)
+        from serving.redis_counters import open_redis_counters  # only who counts in Redis loads its client
+
+        storage, close = open_redis_counters(settings.limits.redis_url.get_secret_value())
+        return Quota(storage, slot_s, close)
     if settings.workers == 1:
         return Quota(MemoryStorage(wrap_exceptions=True), slot_s)
     counters = SqliteCounters(settings.run_dir / "limits.db")
 
-    async def close() -> None:
+    async def close_counters() -> None:
         counters.close()
 
-    return Quota(counters, slot_s, close)
-
-
-def _redis_pool(url: str) -> BlockingConnectionPool:
-    try:
-        return BlockingConnectionPool.from_url(
-            url,
-            max_connections=_CONNECTIONS,
-            timeout=_CALL_S,
-            socket_connect_timeout=_CALL_S,
-            socket_timeout=_CALL_S,
-            retry=Retry(NoBackoff(), 1),  # a connection that Redis closed meanwhile
-        )
-    except ValueError as error:
-        text = "limits.redis_url: use redis://host:6379, rediss://… or unix:///path. Set PLAUDIT_LIMITS__REDIS_URL."
-        raise SettingsError(text) from error
+    return Quota(counters, slot_s, close_counters)
 
 
 def _per_minute(what: str, limit: int) -> RateLimitItemPerMinute:

@@ -8,20 +8,18 @@ import sys
 from ops.errors import CommandError
 from ops.logs import configure_logs
 from ops.settings import Settings
-from serving.keys import KeyStore
 from serving.workers import Workers
 
 _BACKLOG = 2048
 
 
 def run(settings: Settings) -> None:
-    """Serve until told to stop. The first start ever prints an API key, once. Raises `CommandError` for a port that is taken."""
+    """Serve until told to stop. Raises `CommandError` for a port that is taken."""
     configure_logs("gateway")
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     sockets = [_listen("port", settings.host, settings.port)]
     if settings.admin_port is not None:
         sockets.append(_listen("admin_port", settings.admin_host, settings.admin_port))
-    _print_first_key(settings)
     status = Workers(settings, sockets).run()
     if status:
         sys.exit(status)
@@ -39,12 +37,3 @@ def _listen(setting: str, host: str, port: int) -> socket.socket:
     listening.listen(_BACKLOG)
     listening.setblocking(False)
     return listening
-
-
-def _print_first_key(settings: Settings) -> None:
-    keys = KeyStore(settings.database_path)
-    keys.ensure_project(settings.project)
-    secret = keys.ensure_first_key()
-    keys.close()
-    if secret is not None:
-        print(f"API key (shown this once): {secret}", flush=True)

@@ -21,6 +21,7 @@ from ops.logs import configure_logs
 from ops.settings import Settings, load_settings
 from serving.app import create_app
 from serving.gateway import Gateway
+from serving.keys import KeyStore
 from serving.protocol import GuardedProtocol
 
 KEEPALIVE_S = 75
@@ -73,6 +74,8 @@ def main(slot: int, ready_fd: int, ready_within_s: float, *fds: int) -> None:
     """Serve on the listening sockets ``fds`` until told to stop. Does not listen before all is ready, or so many seconds."""
     configure_logs("gateway")
     settings = load_settings()
+    if slot == 0:
+        _print_first_key(settings)
     app = create_app(settings, ready_within_s=ready_within_s, slot=slot)
     config = uvicorn.Config(
         app,
@@ -90,6 +93,16 @@ def main(slot: int, ready_fd: int, ready_within_s: float, *fds: int) -> None:
         return
     if not server.started:
         sys.exit(1)
+
+
+def _print_first_key(settings: Settings) -> None:
+    """The first start ever prints an API key, once."""
+    keys = KeyStore(settings.database_path)
+    keys.ensure_project(settings.project)
+    secret = keys.ensure_first_key()
+    keys.close()
+    if secret is not None:
+        print(f"API key (shown this once): {secret}", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from ops.environment import environment_of
 from ops.settings import Settings
-from ops.up import environment_of
 
 READY_WITHIN_S = 30.0
 """How long a worker that replaces another waits for engines and adapters before it takes requests all the same."""
@@ -157,7 +157,9 @@ class Workers:
         return Worker(slot, process, reading)
 
     def _stop(self) -> int:
-        """End all workers: politely, then not."""
+        """Take no connection more, and end all workers: politely, then not."""
+        for listening in self._sockets:
+            listening.close()
         workers = [*self._now, *self._fresh, *self._leaving]
         for worker in workers:
             if not worker.has_ended():

@@ -41,33 +41,35 @@ class NotRolled(TimeoutError):
     """The gateway did not tell of a new generation in time."""
 
 
-async def roll(run_dir: Path, load: Streams, streams: int, restarts: int, report: Report) -> Rolls:
+async def roll(
+    run_dir: Path, load: Streams, streams: int, restarts: int, report: Report, *, timeout_s: float = _ROLL_TIMEOUT_S
+) -> Rolls:
     """Restart the gateway so many times, one after the other, while ``load`` runs. Raises `NotRolled`."""
     rolls = Rolls()
-    now = await _generation(run_dir, after=-1)
+    now = await _generation(run_dir, -1, timeout_s)
     for number in range(restarts):
         report("restarts", number / restarts)
-        await load.more(_ANSWERS_BETWEEN * streams, _ROLL_TIMEOUT_S)
+        await load.more(_ANSWERS_BETWEEN * streams, timeout_s)
         before, started = now, time.monotonic()
         os.kill(before.pid, signal.SIGHUP)
-        now = await _generation(run_dir, after=before.generation)
+        now = await _generation(run_dir, before.generation, timeout_s)
         rolls.seconds.append(time.monotonic() - started)
         rolls.done += 1
         rolls.kept += len(before.workers & now.workers)
     report("restarts", 1.0)
-    await load.more(_ANSWERS_BETWEEN * streams, _ROLL_TIMEOUT_S)
+    await load.more(_ANSWERS_BETWEEN * streams, timeout_s)
     return rolls
 
 
-async def _generation(run_dir: Path, after: int) -> Generation:
+async def _generation(run_dir: Path, after: int, timeout_s: float) -> Generation:
     """The workers, once they are of a later generation than ``after``."""
-    deadline = time.monotonic() + _ROLL_TIMEOUT_S
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         found = _read(run_dir / "gateway.json")
         if found is not None and found.generation > after:
             return found
         await asyncio.sleep(_POLL_S)
-    raise NotRolled(f"{run_dir / 'gateway.json'}: no generation after {after} within {_ROLL_TIMEOUT_S:.0f} s")
+    raise NotRolled(f"{run_dir / 'gateway.json'}: no generation after {after} within {timeout_s:.0f} s")
 
 
 def _read(path: Path) -> Generation | None:

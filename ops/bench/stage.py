@@ -20,12 +20,12 @@ from feedback.ids import uuid7
 from feedback.log import EventLog
 from ops.bench.children import child, free_ports
 from ops.bench.targets import Target, plaudit
+from ops.environment import environment_of
 from ops.errors import CommandError
 from ops.models import ModelRef, prepared
 from ops.open_log import open_log_of
 from ops.registry import AdapterManifest, GateResult, Registry
 from ops.settings import Settings, load_settings
-from ops.up import environment_of
 
 _ASK_TIMEOUT_S = 10.0
 _LOG_TAIL_LINES = 8

@@ -12,8 +12,8 @@ from pathlib import Path
 from ops.bench import litellm
 from ops.bench.children import Cpus, child, free_ports, wait_for
 from ops.cli import load as attribute
+from ops.environment import environment_of
 from ops.settings import Settings, load_settings
-from ops.up import environment_of
 
 _START_S = 60.0
 

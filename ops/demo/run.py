@@ -20,10 +20,11 @@ from ops.demo.board import board, live_board
 from ops.demo.facts import Facts
 from ops.demo.plan import Plan, demo_settings
 from ops.demo.report import closing_line, write_report
+from ops.environment import environment_of
 from ops.errors import CommandError
 from ops.open_log import open_log_of
 from ops.settings import Settings
-from ops.up import environment_of, readiness, running, stop_on_signals
+from ops.up import readiness, running, stop_on_signals
 
 _DECIDED = ("CHAMPION", "RETIRED", "ROLLED_BACK", "EXPIRED", "REFUSED", "REJECTED")
 """States of an adapter (`ops.lineage`) in which its rollout is over."""

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
+from ops.environment import environment_of
 from ops.settings import SettingsError, load_settings
-from ops.up import environment_of
 
 
 @pytest.fixture(autouse=True)
