@@ -61,8 +61,8 @@ def test_the_base_beside_adapters_in_one_batch_answers_as_it_does_alone(stack: S
 
 
 async def _read(engine: VllmEngine, body: dict[str, object]) -> str:
-    parts = [chunk["choices"][0]["delta"].get("content") or "" async for chunk in engine.stream(body) if chunk["choices"]]
-    return "".join(parts)
+    chunks = [chunk async for several in engine.stream(body) for chunk in several]
+    return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks if chunk["choices"])
 
 
 def test_seeds_in_many_requests_at_once_are_kept_and_do_not_end_the_engine(stack: Stack):
