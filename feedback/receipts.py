@@ -78,7 +78,11 @@ class Receipts:
         self._fernet = _fernet(self._fernet_of)
 
     def seal(self, receipt: Receipt) -> str:
-        return self._current().encrypt(receipt.model_dump_json().encode()).decode().rstrip("=")
+        return self.seal_json(receipt.model_dump_json().encode())
+
+    def seal_json(self, receipt: bytes) -> str:
+        """Seal a receipt that is JSON already."""
+        return self._current().encrypt(receipt).decode().rstrip("=")
 
     def open(self, token: str) -> Receipt:
         """The receipt in a token. Raises `ReceiptInvalid` or `ReceiptExpired`."""

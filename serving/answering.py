@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import ExitStack, aclosing
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
 from feedback.events import CompletionCreated, CompletionText, Event, Outcome, ToolCall
 from feedback.ids import text_hash
-from feedback.receipts import Receipt, Receipts
+from feedback.receipts import Receipts
 from ops import metrics
 from ops.settings import SamplingSettings, Settings
 from serving.capture import Capture
@@ -113,16 +113,15 @@ class Turn:
         self.plan = plan
         self.deadline = deadline
         self._rooms = rooms
-        self._receipt: Receipt = plan.receipt(rooms.settings.limits.receipt_days)
-        self.receipt: str = rooms.receipts.seal(self._receipt)
+        receipt = plan.receipt(rooms.settings.limits.receipt_days)
+        self._target, self._receipt_json = receipt.target, receipt.model_dump_json().encode()
+        self.receipt = rooms.receipts.seal_json(self._receipt_json)
         now = time.monotonic()
         self.answers = [
             Answer(choice, engine_body(request, plan.sampling, choice.adapter, choice.position), now) for choice in plan.choices
         ]
-        with ExitStack() as leases:
-            for choice in plan.choices:
-                leases.enter_context(rooms.manager.lease(choice.adapter))
-            self._leases = leases.pop_all()
+        for choice in plan.choices:
+            rooms.manager.take(choice.adapter)
 
     @property
     def plaudit(self) -> dict[str, Any]:
@@ -215,10 +214,11 @@ class Turn:
 
     def end(self) -> None:
         """Give the leases back, and tell the log and the metrics what became of every answer."""
-        self._leases.close()
+        for choice in self.plan.choices:
+            self._rooms.manager.give_back(choice.adapter)
         now = time.monotonic()
         if all(answer.outcome == "ok" for answer in self.answers):
-            self._rooms.index.add(self._receipt)
+            self._rooms.index.add(self._target, self._receipt_json)
         if any(answer.refused for answer in self.answers):
             return
         for answer in self.answers:

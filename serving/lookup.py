@@ -27,10 +27,10 @@ class AnswerIndex:
     def capacity(self) -> int:
         return self._capacity
 
-    def add(self, receipt: Receipt) -> None:
-        raw = receipt.model_dump_json().encode()
-        ids = receipt.target.completion_ids
-        for id in ids if receipt.target.comparison_id is None else (*ids, receipt.target.comparison_id):
+    def add(self, target: Target, raw: bytes) -> None:
+        """Remember a receipt, ``raw`` as JSON, by the ids of what it is about."""
+        ids = target.completion_ids
+        for id in ids if target.comparison_id is None else (*ids, target.comparison_id):
             self._receipts[id] = raw
         while len(self._receipts) > self._capacity:
             self._receipts.popitem(last=False)
@@ -59,7 +59,7 @@ class AnswerIndex:
         if not isinstance(answer, CompletionCreated) or answer.outcome != "ok" or answer.completion_id in self._receipts:
             return
         if answer.comparison_id is None:
-            self.add(self._receipt(event, (answer,), None))
+            self._remember(self._receipt(event, (answer,), None))
             return
         other = self._halves.pop(answer.comparison_id, None)
         if other is None or other.position == answer.position:
@@ -68,7 +68,10 @@ class AnswerIndex:
                 self._halves.popitem(last=False)
         else:
             both = (answer, other) if answer.position < other.position else (other, answer)
-            self.add(self._receipt(event, both, answer.comparison_id))
+            self._remember(self._receipt(event, both, answer.comparison_id))
+
+    def _remember(self, receipt: Receipt) -> None:
+        self.add(receipt.target, receipt.model_dump_json().encode())
 
     def _receipt(self, event: Event, answers: tuple[CompletionCreated, ...], comparison_id: str | None) -> Receipt:
         return Receipt(

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -107,16 +107,14 @@ class AdapterManager:
         """Whether every ready engine has it, and one is ready."""
         return self.router.is_live(adapter)
 
-    @contextmanager
-    def lease(self, adapter: str) -> Iterator[None]:
-        """Inside, the adapter is not unloaded."""
+    def take(self, adapter: str) -> None:
+        """Lease it: until it is given back, it is not unloaded."""
         self._leases[adapter] += 1
-        try:
-            yield
-        finally:
-            self._leases[adapter] -= 1
-            if not self._leases[adapter]:
-                del self._leases[adapter]
+
+    def give_back(self, adapter: str) -> None:
+        self._leases[adapter] -= 1
+        if not self._leases[adapter]:
+            del self._leases[adapter]
 
     async def pin(self, project: str, adapter: str, deadline: float) -> None:
         """Have an adapter of the project's registry live, for an operator. Raises LookupError, `EngineUnavailable`."""

@@ -178,17 +178,19 @@ async def test_a_new_champion_replaces_the_old_in_one_step_and_the_old_is_unload
     await manager.reconcile()
     before = manager.deployment("default")
     world.change(champion=new, challenger=new, state="PROMOTED", promotions=1)
-    with manager.lease(old), manager.lease(old):
-        await manager.reconcile()
-        after = manager.deployment("default")
-        assert (before.champion, before.challenger) == (old, new)  # what a request has in hand does not change under it
-        assert (after.champion, after.challenger, after.coverage) == (new, None, 0.0)
-        assert all(old in engine.held for engine in world.engines)
-        assert manager.router.pick(old, "c") in manager.replicas
-    with manager.lease(old):
-        world.ticks += 100
-        await manager.reconcile()
-        assert all(old in engine.held for engine in world.engines)
+    manager.take(old)
+    manager.take(old)
+    await manager.reconcile()
+    after = manager.deployment("default")
+    assert (before.champion, before.challenger) == (old, new)  # what a request has in hand does not change under it
+    assert (after.champion, after.challenger, after.coverage) == (new, None, 0.0)
+    assert all(old in engine.held for engine in world.engines)
+    assert manager.router.pick(old, "c") in manager.replicas
+    manager.give_back(old)
+    world.ticks += 100
+    await manager.reconcile()
+    assert all(old in engine.held for engine in world.engines)
+    manager.give_back(old)
     await manager.reconcile()
     assert all(set(engine.held) == {new} for engine in world.engines)
 
