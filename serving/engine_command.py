@@ -60,7 +60,8 @@ def engine_command(
         # Sampling defaults are ours, not the model folder's; logprobs are those of the sampled distribution, as
         # the trainer's ratios need; the trainer's rollouts yield to people's chats.
         *("--generation-config", "vllm", "--logprobs-mode", "processed_logprobs", "--scheduling-policy", "priority"),
-        *("--enable-auto-tool-choice", "--tool-call-parser", settings.tool_call_parser),
+        # Most applications do not say "strict", and a small model that has to call a tool needs it.
+        *("--enable-auto-tool-choice", "--tool-call-parser", settings.tool_call_parser, "--tool-strict-level", "parameter"),
         *("--uvicorn-log-level", "warning"),
         *(_cpu_flags(config, settings.max_model_len or _max_model_len(config)) if device == "cpu" else ()),
         *settings.extra_args,

@@ -207,7 +207,7 @@ class _Taken(Entry):
                 slots.held.add(slot)
                 return
         text = f"This key may have {total} requests at once: wait for one to end, or ask for a key that may have more."
-        raise RateLimited(text, code="concurrent_requests", retry_after_s=1)
+        raise RateLimited(text, retry_after_s=1)
 
     async def _free_slot(self) -> None:
         slot, self._slot = self._slot, None
@@ -231,7 +231,7 @@ class _Taken(Entry):
     async def _used_up(self, what: str, limit: int, key: str) -> RateLimited:
         seconds = max(1, math.ceil(await self._storage.get_expiry(key) - time.time()))
         text = f"This key may use {limit} {what} a minute and has: wait {seconds} s, or ask for a key that may use more."
-        error = RateLimited(text, code=f"{what}_per_min", retry_after_s=seconds)
+        error = RateLimited(text, retry_after_s=seconds)
         error.headers = self.headers
         return error
 

@@ -308,7 +308,7 @@ def test_a_key_that_has_used_up_its_requests_is_told_so_on_every_route(served: G
     ):
         reply = served.http.request(method, path, headers=headers, json=body)
         error = error_of(reply, 429)
-        assert (error["type"], error["code"]) == ("rate_limit_error", "requests_per_min")
+        assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
         assert 1 <= int(reply.headers["retry-after"]) <= 60
     assert served.written() == before
     assert served.http.get("/v1/models", headers=served.bearer).status_code == 200, "other keys go on"
@@ -320,4 +320,4 @@ def test_the_openai_sdk_sees_a_limit_as_its_own_rate_limit_error(served: Gateway
         client.chat.completions.create(model="default", messages=question()["messages"])
         with pytest.raises(openai.RateLimitError) as refused:
             client.chat.completions.create(model="default", messages=question()["messages"])
-    assert refused.value.code == "tokens_per_min"
+    assert "tokens a minute" in refused.value.message

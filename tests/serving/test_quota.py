@@ -87,7 +87,8 @@ async def test_requests_beyond_a_minutes_are_refused_with_the_figure_and_when_to
     assert (len(entered), len(refused)) == (3, 9)
     assert sorted(entry.headers["x-ratelimit-remaining-requests"] for entry in entered) == ["0", "1", "2"]
     error = refused[0]
-    assert (error.status, error.code) == (429, "requests_per_min")
+    assert (error.status, error.code) == (429, "rate_limit_exceeded")
+    assert "requests a minute" in error.message
     assert "3 requests a minute" in error.message
     assert error.retry_after_s is not None
     assert 1 <= error.retry_after_s <= 60
@@ -108,7 +109,7 @@ async def test_tokens_are_charged_at_the_end_and_then_are_used_up(quota: Quota):
     assert len((await ask(quota, caller, 1))[0]) == 1
     await third.leave(1)
     _, (error,) = await ask(quota, caller, 1)
-    assert error.code == "tokens_per_min"
+    assert "tokens a minute" in error.message
     assert "100 tokens a minute" in error.message
     assert 1 <= (error.retry_after_s or 0) <= 60
 
@@ -117,7 +118,8 @@ async def test_requests_at_once_are_let_in_up_to_the_figure_and_again_when_one_l
     caller = holder(concurrent=4, requests_per_min=1000)
     entered, refused = await ask(quota, caller, 16)
     assert (len(entered), len(refused)) == (4, 12)
-    assert (refused[0].code, refused[0].retry_after_s) == ("concurrent_requests", 1)
+    assert "requests at once" in refused[0].message
+    assert refused[0].retry_after_s == 1
     assert "4 requests at once" in refused[0].message
     for _ in range(3):
         await entered[0].leave()
@@ -132,7 +134,7 @@ async def test_a_request_refused_for_its_number_does_not_keep_its_place(quota: Q
     await entry.leave()
     for _ in range(2):
         _, (error,) = await ask(quota, caller, 1)
-        assert error.code == "requests_per_min"
+        assert "requests a minute" in error.message
 
 
 async def test_other_requests_count_by_their_number_alone(quota: Quota):
@@ -285,7 +287,7 @@ async def test_a_request_that_is_cancelled_again_while_it_leaves_still_leaves():
     await quota.close()
     with pytest.raises(RateLimited) as refused:
         await quota.enter(caller)
-    assert refused.value.code == "tokens_per_min", "the place is free and the tokens are charged"
+    assert "tokens a minute" in refused.value.message, "the place is free and the tokens are charged"
 
 
 def test_an_address_that_is_none_is_refused_by_name_and_its_password_is_not_told():
