@@ -28,6 +28,9 @@ from serving.keys import ALL_PROJECTS, KeyStore
 VOTES = 200
 """New votes that start a training cycle."""
 
+ENGINE_WAIT_S = 110.0
+"""How long a request waits for an engine that is being started again."""
+
 NO_END = {"1": -100}
 """A logit bias under which the starter model never ends its answer."""
 
@@ -70,7 +73,7 @@ class Stack:
         keys.close()
         headers = {"authorization": f"Bearer {self.key}"}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        self.http = httpx.Client(base_url=self.url, headers=headers, timeout=60, limits=limits)
+        self.http = httpx.Client(base_url=self.url, headers=headers, timeout=2 * ENGINE_WAIT_S, limits=limits)
         admin_url = f"http://{settings.admin_host}:{settings.admin_port}"
         operator = {"authorization": f"Bearer {operator_key}"}
         self.admin = httpx.Client(base_url=admin_url, headers=operator, timeout=60, limits=limits)
