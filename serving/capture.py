@@ -16,6 +16,9 @@ from feedback.log import EventLog, LogError, LogUnavailable
 from ops import metrics
 
 _GROUP = 256
+_GATHER_S = 0.05
+"""How long the first event of a group waits for others: one transaction for all of them disturbs the answers least."""
+
 _APPEND_TIMEOUT_S = 5.0
 _RETRY_S = 0.5
 
@@ -33,7 +36,9 @@ class Capture:
         self._queue: deque[Event] = deque()
         self._bytes = 0
         self._wake = asyncio.Event()
-        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        """It is to be stopped: what is queued is written at once."""
+        self._stopping = False
         self._empty = asyncio.Event()
         self._empty.set()
         self._task: asyncio.Task[None] | None = None
@@ -64,13 +69,14 @@ class Capture:
         """Write what is queued, for at most ``timeout_s`` seconds; the rest is counted as lost."""
         if self._task is None:
             return
+        self._hurry.set()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._empty.wait()
         except TimeoutError:
             metrics.CAPTURE_LOST.inc(len(self._queue))
             _logger.error("capture_lost_at_shutdown", events=len(self._queue))
-        self._stopping.set()
+        self._stopping = True
         self._wake.set()
         await self._task
         self._task = None
@@ -78,19 +84,21 @@ class Capture:
     async def _run(self) -> None:
         while True:
             await self._wake.wait()
-            if self._stopping.is_set():
+            if self._stopping:
                 return
             if not self._queue:
                 self._wake.clear()
                 self._empty.set()
                 continue
+            if len(self._queue) < _GROUP and not self._hurry.is_set():
+                await self._gather()
             group = list(islice(self._queue, _GROUP))
             try:
                 await asyncio.to_thread(self._log.append, group, _APPEND_TIMEOUT_S)
             except LogUnavailable as error:
                 metrics.LOG_UP.set(0)
                 _logger.warning("capture_waits", error=str(error), queued=len(self._queue))
-                await self._pause()
+                await asyncio.sleep(self._retry_s)
             except (LogError, ValueError):  # one event of the group is refused: find it
                 if await self._append_singly(group):
                     self._done(len(group))
@@ -103,17 +111,18 @@ class Capture:
             try:
                 await asyncio.to_thread(self._log.append, [event], _APPEND_TIMEOUT_S)
             except LogUnavailable:
-                await self._pause()
+                await asyncio.sleep(self._retry_s)
                 return False
             except (LogError, ValueError) as error:
                 metrics.CAPTURE_LOST.inc()
                 _logger.error("capture_refused", event_id=event.id, error=str(error))
         return True
 
-    async def _pause(self) -> None:
+    async def _gather(self) -> None:
+        """Let a group come together, unless there is no time for that."""
         try:
-            async with asyncio.timeout(self._retry_s):
-                await self._stopping.wait()
+            async with asyncio.timeout(_GATHER_S):
+                await self._hurry.wait()
         except TimeoutError:
             return
 

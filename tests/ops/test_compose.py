@@ -62,7 +62,7 @@ def test_every_variable_of_a_container_is_a_setting_and_its_value_is_valid(name,
     monkeypatch.chdir(tmp_path)
     for variable, value in OURS[name]["environment"].items():
         assert variable.startswith("PLAUDIT_")
-        assert variable.removeprefix("PLAUDIT_").lower() in Settings.model_fields, variable
+        assert variable.removeprefix("PLAUDIT_").partition("__")[0].lower() in Settings.model_fields, variable
         monkeypatch.setenv(variable, substituted(value, {"PLAUDIT_SECRET": "s" * 64}))
     settings = Settings()
     assert settings.data_dir == Path("/data")
@@ -77,10 +77,12 @@ def test_a_secret_must_be_given_and_the_message_says_how():
         substituted(secret, {})
 
 
-def test_only_the_gateway_has_a_port_and_it_is_on_loopback():
+def test_only_the_gateway_has_ports_and_they_are_on_loopback():
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
     assert list(ports) == ["gateway"]
-    assert [substituted(port, {}) for port in ports["gateway"]] == [f"127.0.0.1:8000:{Settings.model_fields['port'].default}"]
+    inside = (Settings.model_fields["port"].default, OURS["gateway"]["environment"]["PLAUDIT_ADMIN_PORT"])
+    published = [substituted(port, {}) for port in ports["gateway"]]
+    assert published == [f"127.0.0.1:{outside}:{port}" for outside, port in zip((8000, 8001), inside, strict=True)]
 
 
 def test_only_the_trainer_and_the_one_who_makes_the_folder_may_write_adapters():
