@@ -181,7 +181,10 @@ class AdapterManager:
                 await self.reconcile(POLL_S)
             except (LogError, EngineError, Refusal, LookupError, OSError) as error:
                 _log.warning("reconcile_failed", error=str(error))
-            await asyncio.sleep(POLL_S)
+            if self._tending:  # what an engine has just been given need not wait for the next poll
+                await asyncio.wait(self._tending.values(), timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
+            else:
+                await asyncio.sleep(POLL_S)
 
     async def reconcile(self, patience_s: float | None = None) -> None:
         """One round. An engine that takes longer than ``patience_s`` seconds (None: however long) holds up no other."""
