@@ -230,7 +230,7 @@ class AdapterManager:
                 known.stray = False
                 known.move(State.VERIFIED, now)
         for replica in self.replicas:
-            for id in replica.others:
+            for id in replica.others | replica.adapters:
                 if id not in self._adapters and project_of(id) is not None:
                     self._adapters[id] = Adapter(id, now, State.DRAINING, stray=True)
 
