@@ -32,6 +32,7 @@ CAPTURE_LOST = Counter("plaudit_capture_lost_total", "Completion events given up
 QUOTA_UNAVAILABLE = Counter("plaudit_quota_unavailable_total", "Times that keys' limits could not be counted", registry=GATEWAY)
 ENGINE_READY = Gauge("plaudit_engine_ready", "Engines that answer and have every adapter that is served", registry=GATEWAY)
 ENGINES = Gauge("plaudit_engines", "Engines there should be", registry=GATEWAY)
+CHAMPIONS_AWAY = Gauge("plaudit_champions_away", "Projects whose champion no ready engine has", registry=GATEWAY)
 RETRIES = Counter("plaudit_engine_retries_total", "Answers begun again because an engine failed first", registry=GATEWAY)
 ENGINE_RESTARTS = Counter("plaudit_engine_restarts_total", "Engine restarts seen by the gateway", registry=GATEWAY)
 SWAPS = Counter("plaudit_swaps_total", "Adapters made live", ["outcome"], registry=GATEWAY)

@@ -83,6 +83,7 @@ class LimitSettings(_Group):
     max_messages: int = Field(default=256, ge=1)
     max_tokens: int = Field(default=4096, ge=1, description="The longest answer a request may ask for.")
     max_depth: int = Field(default=32, ge=4, le=100, description="Lists and objects inside each other in a request's body.")
+    max_schema_bytes: int = Field(default=32 * 1024, ge=256, description="JSON Schemas of a request: tools', or its format's.")
     max_connections: int = Field(default=2048, ge=1, description="Open connections a worker takes; more are told to come back.")
     header_timeout_s: float = Field(default=10, gt=0, description="A request's headers must have arrived by then.")
     body_timeout_s: float = Field(default=20, gt=0, description="A request's body must have arrived by then.")
@@ -298,6 +299,8 @@ class Settings(BaseSettings):
                 f"train.lora_rank={train.lora_rank}: the engine takes at most engine.max_lora_rank={largest}. "
                 "Set PLAUDIT_ENGINE__MAX_LORA_RANK as high, or PLAUDIT_TRAIN__LORA_RANK lower"
             )
+        if self.admin_port == self.port:
+            raise ValueError(f"admin_port={self.admin_port}: it is the gateway's own port. Set PLAUDIT_ADMIN_PORT to another")
         if train.algorithm == "rloo" and train.ppo.samples_per_prompt < 2:
             raise ValueError(
                 f"train.ppo.samples_per_prompt={train.ppo.samples_per_prompt}: train.algorithm='rloo' compares the answers to a "

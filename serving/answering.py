@@ -25,6 +25,7 @@ from serving.chat_request import ChatRequest, engine_body
 from serving.engine import Engine, EngineAnswerInvalid, EngineError, EngineTimeout, EngineUnavailable
 from serving.lookup import AnswerIndex
 from serving.planning import Choice, Plan
+from serving.replica import Replica
 from serving.swap import AdapterManager
 
 Take = Callable[["Answer", list[dict[str, Any]]], Awaitable[None]]
@@ -188,29 +189,42 @@ class Turn:
     async def _attempt(self, answer: Answer, ask: Callable[[Engine, dict[str, Any]], Awaitable[None]]) -> None:
         """Ask an engine, and again, while nothing has come of it. Waits for an engine within the request's time."""
         patience = min(self.deadline, asyncio.get_running_loop().time() + self._rooms.settings.limits.engine_wait_s)
-        adapter, person = answer.choice.adapter, self.plan.person
+        manager, person, adapter = self._rooms.manager, self.plan.person, answer.choice.adapter
+        failed: set[Replica] = set()
         for tries_left in reversed(range(_TRIES)):
-            replica = await self._rooms.manager.replica_for(adapter, person.conversation, patience)
+            replica = await manager.replica_for(adapter, person.conversation, patience, failed)
             body = answer.body
             if replica.engine.shares_prefixes:
                 body = {**body, "cache_salt": self._rooms.cache_salt(person.project)}
+            replica.outstanding += 1
             try:
-                with replica.answering() as engine:
-                    await ask(engine, body)
+                await ask(replica.engine, body)
                 return
             except EngineError as error:
-                if not _is_replicas(error):
+                if not _is_engines(error):
                     raise
                 replica.doubt(error)
-                if answer.begun or not tries_left:
+                gone = isinstance(error, EngineUnavailable) or error.status == 404
+                if answer.begun or not tries_left or (replica in failed and not gone):
                     raise
+                failed.add(replica)
+                if not gone and manager.router.pick(adapter, person.conversation, failed) is replica:
+                    raise  # it may be the request's own fault: one engine's opinion is enough where there is one
                 metrics.RETRIES.inc()
+            finally:
+                replica.outstanding -= 1
 
     def timed_out(self) -> None:
         """The deadline has passed: unfinished answers are late, not given up by the client."""
         for answer in self.answers:
             if answer.outcome == "aborted":
                 answer.outcome = "timeout"
+
+    @property
+    def charged_tokens(self) -> int:
+        """Tokens for the key's limit. Where the engine told none, since the client left or all failed: about as many."""
+        told = self.usage["total_tokens"]
+        return told if self.answers[0].prompt_tokens else told + self.request.roughly_tokens
 
     def end(self) -> None:
         """Give the leases back, and tell the log and the metrics what became of every answer."""
@@ -222,6 +236,8 @@ class Turn:
         if any(answer.refused for answer in self.answers):
             return
         for answer in self.answers:
+            if not answer.completion_tokens:  # it was given up before the engine told: a piece is a token, nearly always
+                answer.completion_tokens = len(answer.parts)
             self._rooms.capture.put(self._event(answer, now))
             _count(answer, now)
 
@@ -252,9 +268,9 @@ class Turn:
         )
 
 
-def _is_replicas(error: EngineError) -> bool:
-    """Whether another engine, or the same one later, may well answer: it is gone, or has lost the adapter."""
-    return isinstance(error, EngineUnavailable) or error.status == 404
+def _is_engines(error: EngineError) -> bool:
+    """Whether the engine is at fault, not the request: it is gone, has lost the adapter, or fails."""
+    return error.status == 404 or (error.status >= 500 and not isinstance(error, EngineTimeout))
 
 
 def _only_choice(reply: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -101,7 +101,7 @@ def create_app(
                 own_log.close()
             keys.close()
 
-    app = Gateway(title="Plaudit", lifespan=lifespan, openapi_url=None)
+    app = Gateway(title="Plaudit", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.hot, app.admin_port = hot, settings.admin_port
     app.admin = create_admin_app(settings, keys, registry, log, manager, told)
     app.router.add_route(chat.PATH, hot, methods=["POST"], name="create_chat_completion")

@@ -18,12 +18,22 @@ from starlette.types import Receive, Scope, Send
 
 from feedback.ids import new_id
 from ops import metrics
+from ops.registry import AdapterRefused
 from serving.answering import Rooms, Turn
 from serving.auth import Authenticator, require_project
 from serving.chat_request import ChatRequest, check_caps, sampling_of
 from serving.connection import WhileListening
 from serving.engine import EngineError
-from serving.errors import ApiError, ClientGone, Forbidden, InvalidRequest, NotFound, as_api_error, error_response
+from serving.errors import (
+    ApiError,
+    ClientGone,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    Unavailable,
+    as_api_error,
+    error_response,
+)
 from serving.keys import Caller
 from serving.limits import read_body
 from serving.planning import Choice, Person, Plan, choose, choose_pinned, identify
@@ -57,6 +67,9 @@ class Chat:
             await self._answer(Request(scope), receive, exchange)
         except ClientGone:
             exchange.status = ClientGone.status
+        except asyncio.CancelledError:  # the time for the last answers is over
+            await exchange.fail(scope, receive, Unavailable("The server is being stopped: try again.", code="shutting_down"))
+            raise
         except Exception as error:
             if not isinstance(error, ApiError | EngineError | TimeoutError):
                 _logger.exception("request_crashed", request_id=request_id)
@@ -83,9 +96,11 @@ class Chat:
                 turn.timed_out()
             raise
         finally:
-            if turn is not None:
-                turn.end()
-            await entry.leave(0 if turn is None else turn.usage["total_tokens"])
+            try:
+                if turn is not None:
+                    turn.end()
+            finally:
+                await entry.leave(0 if turn is None else turn.charged_tokens)
 
     async def _plan(self, request: Request, body: ChatRequest, caller: Caller, deadline: float) -> Plan:
         """Who answers. Waits for an engine if there is none; nothing is awaited after the choice."""
@@ -106,7 +121,7 @@ class Chat:
                 raise Forbidden(text, param="plaudit_adapter")
             try:
                 await manager.pin(person.project, body.plaudit_adapter, patience)
-            except LookupError as error:
+            except (LookupError, AdapterRefused) as error:
                 raise NotFound(f"'plaudit_adapter': {error}", param="plaudit_adapter", code="adapter_not_found") from error
             return choose_pinned(body.plaudit_adapter, body.n)
         deployment = await manager.servable(person.project, patience)

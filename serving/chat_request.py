@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 
 from feedback.events import Message, ToolCall
 from ops.settings import LimitSettings, SamplingSettings
 from serving.errors import InvalidRequest
+from serving.schema_limits import check_schemas
 from serving.validation import RequestModel
 
 _PASSED_ON = (
@@ -161,6 +161,11 @@ class ChatRequest(RequestModel):
     modalities: tuple[Literal["text"], ...] | None = None
 
     @property
+    def roughly_tokens(self) -> int:
+        """Tokens of the prompt, at four characters each."""
+        return 1 + sum(len(message.content or "") for message in self.messages) // 4
+
+    @property
     def include_usage(self) -> bool:
         return self.stream and self.stream_options is not None and self.stream_options.include_usage
 
@@ -184,8 +189,12 @@ def check_caps(request: ChatRequest, limits: LimitSettings) -> None:
         _check_message(message, f"messages[{place}]")
     if request.tool_choice not in (None, "none") and not request.tools:
         raise InvalidRequest("'tool_choice' chooses among 'tools': send them too.", param="tool_choice")
+    if isinstance(request.tool_choice, NamedTool):
+        named = request.tool_choice.function.name
+        if named not in {tool.function.name for tool in request.tools or ()}:
+            raise InvalidRequest(f"'tool_choice' names {named!r}, which is not among 'tools'.", param="tool_choice")
     for name in ("tools", "response_format"):
-        _check_schema(getattr(request, name), name, limits.max_depth)
+        check_schemas(getattr(request, name), name, limits)
     if request.top_logprobs and not request.logprobs:
         raise InvalidRequest("'top_logprobs' needs logprobs=true.", param="top_logprobs")
 
@@ -225,23 +234,3 @@ def engine_body(request: ChatRequest, sampling: dict[str, Any], adapter: str, po
     if request.stream:
         body["stream_options"] = {"include_usage": True}
     return body
-
-
-def _check_schema(value: Any, name: str, max_depth: int) -> None:
-    """Raise `InvalidRequest` for a JSON Schema that is too deep, or has numbers that do not reach the engine whole."""
-    depth, level = 0, [value]
-    while level := [inner for outer in level for inner in _parts(outer)]:
-        depth += 1
-        if depth > max_depth:
-            text = f"'{name}' has more than {max_depth} lists and objects inside each other: send a flatter schema."
-            raise InvalidRequest(text, param=name)
-        if any(isinstance(inner, int) and not -(2**63) <= inner < 2**63 for inner in level):
-            raise InvalidRequest(f"'{name}' has a number beyond 64 bits: send a smaller one.", param=name)
-
-
-def _parts(value: Any) -> Iterable[Any]:
-    if isinstance(value, BaseModel):
-        return vars(value).values()
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list | tuple) else ()

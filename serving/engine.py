@@ -7,6 +7,7 @@ ids. Any other server of OpenAI's API will do as well, without adapters: its fir
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, NoReturn, Protocol
@@ -285,8 +286,10 @@ def _refused(status: int, raw: bytes) -> NoReturn:
 
 
 def _unreachable(url: str, error: Exception) -> NoReturn:
-    if isinstance(error, TimeoutError):
+    nobody = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+    if isinstance(error, TimeoutError) and not nobody:
         raise EngineTimeout(f"engine {url}: no answer within the deadline") from error
     unavailable = EngineUnavailable(f"engine {url}: {error or type(error).__name__}")
-    unavailable.refused = isinstance(error, aiohttp.ClientConnectorError)
+    ours = getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE)  # this process has no descriptor left
+    unavailable.refused = nobody and not ours
     raise unavailable from error

@@ -162,6 +162,8 @@ def _of_engine(error: EngineError) -> ApiError:
             return Unavailable("The model is not available now: try again.", code="engine_unavailable", retry_after_s=2)
         case EngineError(status=400 | 422):
             return _refused_by_engine(error)
+        case EngineError(status=429):  # an upstream with limits of its own
+            return RateLimited("The model takes no more requests now: try again.", retry_after_s=2)
         case EngineError(status=404):  # it restarted and does not know the adapter yet
             return Unavailable("The model is being loaded: try again.", code="engine_unavailable", retry_after_s=1)
         case _:

@@ -38,6 +38,8 @@ class Adapter:
     state: State = State.WANTED
     reason: str = ""
     """Why it was refused."""
+    tries: int = 0
+    """How often an engine has failed to take it."""
     stray: bool = False
     """Found on an engine: another gateway's, or of an earlier life of this one."""
 

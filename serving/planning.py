@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from feedback.events import BASE, Arm, Exposure, Target
+from feedback.events import Arm, Exposure, Target
 from feedback.ids import new_id, user_hash
 from feedback.receipts import Receipt
 from ops.assignment import Assignment, assign, sides
@@ -90,7 +90,7 @@ def choose(
 
     A comparison of an analysed unit (challenger or control) is a duel while the rollout asks for duels and both
     adapters are live: one answer of each, sides by ``coin`` (uniform on [0, 1)). All else is n samples of the adapter
-    that the unit is assigned; where that is not live, of the champion, else of the base. Raises `Unavailable`.
+    that the unit is assigned; where that is not live, of the champion: nobody gets the base instead. Raises `Unavailable`.
     """
     assignment = assign(deployment, unit)
     duellists = _duellists(deployment, assignment, live) if compare else None
@@ -100,7 +100,7 @@ def choose(
         return tuple(
             _choice(place, adapter, arm, deployment, assignment, coin=tossed) for place, (adapter, arm) in enumerate(shown)
         )
-    adapter = _first_live((assignment.adapter, deployment.champion, BASE), live)
+    adapter = _first_live((assignment.adapter, deployment.champion), live)
     fallback = None if adapter == assignment.adapter else NOT_LIVE
     arm: Arm = "control" if assignment.arm == "challenger" and fallback else assignment.arm
     return tuple(_choice(place, adapter, arm, deployment, assignment, fallback=fallback) for place in range(n))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
@@ -27,6 +26,9 @@ _PROBES: Sequence[Sequence[Mapping[str, str]]] = (
 _CLEAR_GAP = 0.1
 """Nats between two log-probabilities of one token; less may be the engine's own noise, in bfloat16 under load."""
 
+_CANNOT = (400, 404, 405, 501)
+"""What an engine answers that runs where our folder is not, or without LoRA."""
+
 _Answer = dict[bytes, float]
 
 
@@ -38,9 +40,10 @@ class AdapterServesBase(EngineError):
 
 
 class Replica:
-    """``awake``: it generated a token within the last ``probe_interval_s``. ``ready``: and it has all that is served.
+    """``awake``: it generated a token within the last ``probe_interval_s``. ``ready``: and it has what is served.
 
-    Only a ready replica gets requests: one that comes back is given what is live first.
+    Only a ready replica gets requests: one that comes back is given what is live first. What it cannot be given
+    (``failed``) it goes without.
     """
 
     def __init__(
@@ -58,6 +61,8 @@ class Replica:
         """Registered and probed by us, as far as we know."""
         self.others: set[str] = set()
         """What else it holds."""
+        self.failed: dict[str, float] = {}
+        """Adapters that it could not be given again, and when (monotonic seconds) to try once more."""
         self._probe_timeout_s, self._probe_interval_s = probe_timeout_s, probe_interval_s
         self._was_awake = False
         self._answered = 0.0
@@ -65,15 +70,6 @@ class Replica:
 
     def __repr__(self) -> str:
         return f"Replica({self.engine!r})"
-
-    @contextmanager
-    def answering(self) -> Iterator[Engine]:
-        """Inside, one more request is outstanding."""
-        self.outstanding += 1
-        try:
-            yield self.engine
-        finally:
-            self.outstanding -= 1
 
     async def look(self) -> None:
         """Bring ``awake``, ``adapters`` and ``others`` up to date."""
@@ -153,9 +149,9 @@ class Replica:
             self.engine.base_name = BASE
             try:
                 await self._load(NULL, str(self._null_adapter))
-            except EngineUnavailable:
-                raise
-            except EngineError as error:  # it runs where our folder is not, or without LoRA
+            except EngineError as error:
+                if error.status not in _CANNOT:
+                    raise
                 _log.warning("base_served_plainly", engine=repr(self.engine), reason=error.message)
                 self._null_adapter = None
                 return
@@ -183,6 +179,7 @@ class Replica:
     def _forget_all(self) -> None:
         """It has been started again, perhaps with another base."""
         self.adapters.clear()
+        self.failed.clear()
         self._base_answers.clear()
 
 

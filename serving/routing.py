@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Collection, Sequence
 from typing import TypeVar
 
 from feedback.events import BASE
@@ -29,18 +29,23 @@ class Router:
         return [replica for replica in self.replicas if replica.ready]
 
     def is_live(self, adapter: str) -> bool:
-        """Whether every ready engine has it, and one is ready."""
-        ready = self.ready
-        return bool(ready) and (adapter == BASE or all(adapter in replica.adapters for replica in ready))
+        """Whether a ready engine has it."""
+        return any(adapter == BASE or adapter in replica.adapters for replica in self.ready)
 
-    def pick(self, adapter: str, conversation: str) -> Replica:
-        """The engine for a request. Raises `EngineUnavailable`."""
+    def is_everywhere(self, adapter: str) -> bool:
+        """Whether every ready engine has it that can be given it, and one has."""
+        ready = self.ready
+        return self.is_live(adapter) and all(adapter in replica.adapters or adapter in replica.failed for replica in ready)
+
+    def pick(self, adapter: str, conversation: str, avoid: Collection[Replica] = ()) -> Replica:
+        """The engine for a request, one of those to avoid only if there is no other. Raises `EngineUnavailable`."""
         able = [replica for replica in self.ready if adapter == BASE or adapter in replica.adapters]
         if not able:
             raise EngineUnavailable(f"no engine is ready that has {adapter}")
+        able = [replica for replica in able if replica not in avoid] or able
         if len(able) == 1:
             return able[0]
-        home = max(able, key=lambda replica: zlib.crc32(f"{conversation}\0{replica.engine!r}".encode()))
+        home = max(able, key=lambda replica: _weight(conversation, replica))
         idlest = min(able, key=lambda replica: replica.outstanding)
         return home if home.outstanding <= idlest.outstanding + SLACK else idlest
 
@@ -62,3 +67,8 @@ class Router:
                     await news.wait()
             except TimeoutError:
                 raise unavailable from None
+
+
+def _weight(conversation: str, replica: Replica) -> bytes:
+    """Rendezvous hashing: the heaviest is a conversation's own, and stays so while others come and go."""
+    return hashlib.blake2b(f"{conversation}\0{replica.engine!r}".encode(), digest_size=8).digest()

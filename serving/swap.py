@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -46,6 +46,12 @@ UNUSED_S = 2.0
 STRAY_S = 900.0
 """The same for adapters on an engine that this gateway never wanted: another one may."""
 
+RETRY_S = 30.0
+"""An engine that could not be given a served adapter is tried again after so long."""
+
+TRIES = 2
+"""An adapter that nobody has served yet is refused when an engine fails it so often."""
+
 PIN_S = 600.0
 """How long an adapter stays loaded after an operator has asked for it by name."""
 
@@ -78,6 +84,7 @@ class AdapterManager:
         self._pins: dict[str, float] = {}
         self._looked: dict[Replica, float] = {}
         self._tending: dict[Replica, asyncio.Task[None]] = {}
+        self._telling: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
 
     # what requests ask
@@ -91,20 +98,21 @@ class AdapterManager:
         served = self._served.get(project)
         if served is None and (self._reader is None or project in self._unserved()):
             raise EngineUnavailable("the champion is not loaded yet")
-        if not self.router.ready:
-            raise EngineUnavailable("no engine is ready")
-        return served or Deployment.initial(project)
+        deployment = served or Deployment.initial(project)
+        if not self.is_live(deployment.champion):
+            raise EngineUnavailable("no engine is ready that has the champion")
+        return deployment
 
     async def servable(self, project: str, deadline: float) -> Deployment:
         """`deployment`, once there is one; waits until ``deadline`` by the loop's clock, then raises `EngineUnavailable`."""
         return await self.router.until(lambda: self.deployment(project), deadline)
 
-    async def replica_for(self, adapter: str, conversation: str, deadline: float) -> Replica:
+    async def replica_for(self, adapter: str, conversation: str, deadline: float, avoid: Collection[Replica] = ()) -> Replica:
         """The engine for a request, once there is one. Raises `EngineUnavailable` at ``deadline`` by the loop's clock."""
-        return await self.router.until(lambda: self.router.pick(adapter, conversation), deadline)
+        return await self.router.until(lambda: self.router.pick(adapter, conversation, avoid), deadline)
 
     def is_live(self, adapter: str) -> bool:
-        """Whether every ready engine has it, and one is ready."""
+        """Whether a ready engine has it."""
         return self.router.is_live(adapter)
 
     def take(self, adapter: str) -> None:
@@ -140,8 +148,8 @@ class AdapterManager:
             return ["the control topic has not been read yet"]
         if not any(replica.awake for replica in self.replicas):
             return ["no engine answers"]
-        if self._unserved():
-            return [f"the champion of project {project} is not loaded yet" for project in sorted(self._unserved())]
+        if unserved := self._unserved():
+            return [f"the champion of {len(unserved)} project(s) is not loaded yet"]
         return [] if self.router.ready else ["no engine has all adapters that are served"]
 
     def _unserved(self) -> set[str]:
@@ -168,7 +176,7 @@ class AdapterManager:
             await self.router.until(look, asyncio.get_running_loop().time() + timeout_s)
 
     async def stop(self) -> None:
-        tasks = [*self._tending.values(), *([self._task] if self._task is not None else [])]
+        tasks = [task for task in (*self._tending.values(), self._telling, self._task) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -181,25 +189,35 @@ class AdapterManager:
                 await self.reconcile(POLL_S)
             except (LogError, EngineError, Refusal, LookupError, OSError) as error:
                 _log.warning("reconcile_failed", error=str(error))
-            if self._tending:  # what an engine has just been given need not wait for the next poll
-                await asyncio.wait(self._tending.values(), timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
+            except Exception:  # noqa: BLE001 - logged; without this task nothing would ever be swapped or restored again
+                _log.exception("reconcile_crashed")
+            running = [task for task in self._tending.values() if not task.done()]
+            if running:  # what an engine has just been given need not wait for the next poll
+                await asyncio.wait(running, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
             else:
                 await asyncio.sleep(POLL_S)
 
     async def reconcile(self, patience_s: float | None = None) -> None:
-        """One round. An engine that takes longer than ``patience_s`` seconds (None: however long) holds up no other."""
-        await self._read()
+        """One round. An engine that takes longer than ``patience_s`` seconds (None: however long) holds up no other.
+
+        Engines are looked after also while the log cannot be read; its error is raised at the end.
+        """
+        problems: list[BaseException] = []
+        try:
+            await self._read()
+        except LogError as error:
+            problems.append(error)
         self._admit()
         for replica in self.replicas:
             if replica not in self._tending:
                 self._tending[replica] = asyncio.create_task(self._tend(replica), name="tend")
         done, _ = await asyncio.wait(self._tending.values(), timeout=patience_s)
         self._tending = {replica: task for replica, task in self._tending.items() if task not in done}
-        try:
-            for task in done:
-                task.result()
-        finally:
-            await self._settle()
+        problems += [error for task in done if (error := task.exception()) is not None]
+        await self._settle()
+        await self._announce(patience_s)
+        if problems:
+            raise problems[0]
 
     async def _read(self) -> None:
         if self._reader is None:
@@ -247,24 +265,26 @@ class AdapterManager:
         if not replica.awake or now - self._looked.get(replica, -LOOK_S) >= LOOK_S:
             restarts = replica.restarts
             await replica.look()
+            replica.ready = replica.ready and self._has_what_it_can(replica)
             self._looked[replica] = now
             metrics.ENGINE_RESTARTS.inc(replica.restarts - restarts)
             await self._supply(replica)
-        before, needed = replica.ready, self._needed()
-        replica.ready = replica.awake and needed <= replica.adapters
+        before = replica.ready
+        replica.ready = self._has_what_it_can(replica)
         if replica.ready and not before:
             self.router.changed()
 
     async def _supply(self, replica: Replica) -> None:
         """Bring what is leased, served and wanted, in this order."""
         for id in dict.fromkeys([*self._leases, *self._used()]):
-            if replica.awake and id not in replica.adapters and id != BASE and not self._is_refused(id):
+            due = replica.failed.get(id, 0.0) <= self._monotonic()
+            if replica.awake and due and id not in replica.adapters and id != BASE and not self._is_refused(id):
                 await self._bring(id, replica)
 
-    def _needed(self) -> set[str]:
-        """What a replica must have to be ready."""
-        served = {a for d in self._served.values() for a in (d.champion, d.challenger) if a is not None and a != BASE}
-        return served | {adapter for adapter in self._leases if adapter != BASE}
+    def _has_what_it_can(self, replica: Replica) -> bool:
+        """Whether it has all that is served or leased, but for what it could not be given again."""
+        served = {a for d in self._served.values() for a in (d.champion, d.challenger) if a is not None}
+        return replica.awake and (served | set(self._leases)) - {BASE} - replica.failed.keys() <= replica.adapters
 
     async def _bring(self, id: str, replica: Replica) -> None:
         """Verify, load, probe. What is live elsewhere, or an engine that does not answer as the base, speaks for the adapter."""
@@ -274,37 +294,41 @@ class AdapterManager:
             if adapter.state == State.WANTED:
                 adapter.move(State.VERIFIED, self._monotonic())
             await replica.register(id, str(Path(self._registry.path(id)).absolute()))
+            replica.failed.pop(id, None)
         except (EngineUnavailable, EngineTimeout) as error:
             replica.lost(error.message)
         except (Refusal, LookupError) as error:
-            await self._failed(adapter, str(error))
+            adapter.tries = TRIES
+            self._failed(adapter, replica, str(error))
         except EngineError as error:
             if await replica.engine.answers(BASE, self._settings.engine.probe_timeout_s):
-                await self._failed(adapter, error.message)
+                adapter.tries += 1
+                self._failed(adapter, replica, error.message)
             else:
                 replica.lost(error.message)
 
-    async def _failed(self, adapter: Adapter, reason: str) -> None:
-        """Refuse it, unless it was served already: then this engine is not ready, and is tried again."""
-        if adapter.state not in (State.WANTED, State.VERIFIED):
-            _log.warning("adapter_not_restored", adapter=adapter.id, reason=reason)
+    def _failed(self, adapter: Adapter, replica: Replica, reason: str) -> None:
+        """Refuse what nobody has served, at the second failure; what was served is good: this engine goes without it."""
+        if adapter.state not in (State.WANTED, State.VERIFIED) or self._announcer.was_live(adapter.id):
+            _log.warning("adapter_not_restored", adapter=adapter.id, engine=repr(replica.engine), reason=reason)
+            replica.failed[adapter.id] = self._monotonic() + RETRY_S
+            return
+        if adapter.tries < TRIES:
+            _log.warning("load_failed", adapter=adapter.id, engine=repr(replica.engine), reason=reason)
             return
         adapter.reason = reason
         adapter.move(State.REFUSED, self._monotonic())
         wanting = [project for project, wanted in self._wanted.items() if adapter.id in (wanted.champion, wanted.challenger)]
-        await self._announcer.refused(adapter.id, reason, wanting)
+        self._announcer.refused(adapter.id, reason, wanting)
 
     async def _settle(self) -> None:
         """What is on every ready engine becomes live; flip; retire what is not used any more."""
         now, used = self._monotonic(), set(self._used())
-        for adapter in self._adapters.values():
-            if adapter.state == State.VERIFIED and adapter.id in used and self.is_live(adapter.id):
+        for adapter in list(self._adapters.values()):
+            if adapter.state == State.VERIFIED and adapter.id in used and self.router.is_everywhere(adapter.id):
                 adapter.move(State.LIVE, now)
         self._flip()
         self.router.changed()
-        for adapter in self._adapters.values():
-            if adapter.state == State.LIVE and not self._announcer.has_told(adapter.id):
-                await self._announcer.live(await asyncio.to_thread(self._registry.get, adapter.id))
         used = set(self._used())
         for adapter in list(self._adapters.values()):
             if adapter.id not in used and adapter.state in (State.WANTED, State.VERIFIED, State.LIVE):
@@ -315,13 +339,28 @@ class AdapterManager:
                 await self._unload(adapter.id)
         self._measure()
 
+    async def _announce(self, patience_s: float | None) -> None:
+        """Have the log told what is live or refused; a slow log holds up nobody."""
+        for adapter in list(self._adapters.values()):
+            if adapter.state == State.LIVE and not self._announcer.has_told(adapter.id):
+                self._announcer.live(await asyncio.to_thread(self._registry.get, adapter.id))
+        if self._telling is None or self._telling.done():
+            self._telling = asyncio.create_task(self._announcer.flush(), name="announce")
+        done, _ = await asyncio.wait((self._telling,), timeout=None if patience_s is None else 0)
+        for task in done:
+            task.result()
+
     def _flip(self) -> None:
         """Let requests see what is wanted as far as it is live. Without a live champion the former deployment stays."""
         for project, wanted in self._wanted.items():
-            if not self.is_live(wanted.champion):
+            if not self._has_gone_live(wanted.champion):
                 continue
-            live = wanted.challenger is None or self.is_live(wanted.challenger)
+            live = wanted.challenger is None or self._has_gone_live(wanted.challenger)
             self._served[project] = wanted if live else replace(wanted, challenger=None, coverage=0.0, rollout_id=None)
+
+    def _has_gone_live(self, adapter: str) -> bool:
+        known = self._adapters.get(adapter)
+        return adapter == BASE or (known is not None and known.state == State.LIVE)
 
     async def _drain(self, adapter: Adapter, now: float) -> None:
         """Unload it everywhere once its last answer has ended and nobody has wanted it for a while."""
@@ -344,6 +383,8 @@ class AdapterManager:
     def _measure(self) -> None:
         metrics.ENGINES.set(len(self.replicas))
         metrics.ENGINE_READY.set(len(self.router.ready))
+        lost = [d for d in self._served.values() if not self.is_live(d.champion)]
+        metrics.CHAMPIONS_AWAY.set(len(lost) + len(self._unserved()))
         metrics.ADAPTER_INFO.clear()
         for project, deployment in self._served.items():
             metrics.ADAPTER_INFO.labels(project, "champion", deployment.champion).set(1)

@@ -31,6 +31,8 @@ class ChatUpstream:
         self.requests: list[dict[str, Any]] = []
         self.aborted = 0
         self.running = 0
+        self.fails = False
+        """Answers every chat with 500, but for the gateway's own probes."""
         self.adapters: dict[str, str] = {}
         self.go_on = threading.Event()
         self.url = ""
@@ -112,7 +114,7 @@ class ChatUpstream:
         script = body["messages"][-1]["content"]
         if script.startswith("refuse"):
             return _error(400, "BadRequestError", "This model's maximum context length is 8 tokens.")
-        if script.startswith("fail"):
+        if script.startswith("fail") or (self.fails and body.get("max_tokens") != 1):
             return _error(500, "InternalServerError", f"{model} in /secret/path exploded")
         text = script[4:] if script.startswith("say ") else word_of(model)
         if script.startswith("much "):

@@ -49,6 +49,18 @@ REFUSED: list[tuple[dict[str, Any], int, str | None, str]] = [
     ({"tools": [{"type": "web_search"}]}, 400, "tools[0].type", "invalid_value"),
     ({"tools": [tool(deep(40))]}, 400, "tools", "invalid_value"),
     ({"tools": [tool({"maximum": 10**30})]}, 400, "tools", "invalid_value"),
+    ({"tools": [tool({"pattern": "^(.*a.{1,40}b){1,30}$"})]}, 400, "tools", "invalid_value"),
+    ({"tools": [tool({"pattern": "^(a+)+$"})]}, 400, "tools", "invalid_value"),
+    ({"tools": [tool({"anyOf": [{"pattern": "^a$"}] * 17})]}, 400, "tools", "invalid_value"),
+    ({"tools": [tool({"patternProperties": {"a{1,9}": {}}})]}, 400, "tools", "invalid_value"),
+    ({"tools": [tool({"maxItems": 1001})]}, 400, "tools", "invalid_value"),
+    ({"tools": [tool({"description": "x" * 33_000})]}, 400, "tools", "invalid_value"),
+    (
+        {"tools": [tool({})], "tool_choice": {"type": "function", "function": {"name": "sub"}}},
+        400,
+        "tool_choice",
+        "invalid_value",
+    ),
     (
         {"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": deep(40)}}},
         400,

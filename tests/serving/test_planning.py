@@ -46,11 +46,10 @@ def test_a_duel_with_one_side_not_live_becomes_two_samples_of_what_is():
     assert [(c.adapter, c.exposure.arm, c.exposure.fallback) for c in choices] == [("old", "control", "adapter_not_live")] * 2
 
 
-def test_without_the_champion_the_base_answers_and_without_an_engine_nobody():
-    (choice,) = plan(Deployment("default", champion="old"), "u", {"base"})
-    assert (choice.adapter, choice.exposure.arm, choice.exposure.fallback) == ("base", "champion", "adapter_not_live")
+@pytest.mark.parametrize("live", [set(), {"base"}])
+def test_without_the_champion_nobody_answers_and_the_base_least_of_all(live):
     with pytest.raises(Unavailable):
-        plan(Deployment("default", champion="old"), "u", set())
+        plan(Deployment("default", champion="old"), "u", live)
 
 
 def test_a_visitor_is_one_person_whatever_user_the_browser_names():

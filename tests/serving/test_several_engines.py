@@ -14,6 +14,7 @@ from engine_twin import EngineTwin
 from gateway_parts import Gateway, error_of, gateway, question, until
 
 from serving.engine import EngineUnavailable
+from serving.keys import KeyLimits
 from serving.replica import Replica
 from serving.routing import SLACK, Router
 
@@ -58,6 +59,31 @@ def test_a_request_does_not_wait_longer_than_it_may(tmp_path: Path, free_port: i
         assert error["code"] == "engine_unavailable"
 
 
+def test_an_engine_that_fails_is_not_the_clients_business_while_there_is_another(tmp_path: Path):
+    with ChatUpstream() as good, ChatUpstream() as failing, gateway(tmp_path, good, failing) as served:
+        until(lambda: "plaudit_engine_ready 2.0" in served.http.get("/metrics").text)
+        failing.fails = True
+        replies = [post(served, conversation=f"c{number}") for number in range(8)]
+        assert [reply.status_code for reply in replies] == [200] * 8
+
+
+def test_a_request_that_fails_on_the_only_engine_fails_at_once(tmp_path: Path):
+    with ChatUpstream() as engine, gateway(tmp_path, engine) as served:
+        assert error_of(post(served, "fail"), 502)["code"] == "engine_error"
+        assert len(engine.chats()) == 1
+
+
+def test_a_key_pays_for_what_it_hangs_up_on(tmp_path: Path):
+    with ChatUpstream() as engine, gateway(tmp_path, engine) as served:
+        secret, _ = served.keys.create("default", "app", "tests", limits=KeyLimits(tokens_per_min=5))
+        headers = {"authorization": f"Bearer {secret}"}
+        body = question("slowly " + "many words to be paid for" * 4) | {"stream": True}
+        with served.http.stream("POST", "/v1/chat/completions", headers=headers, json=body) as reply:
+            assert next(reply.iter_lines())
+        until(lambda: engine.aborted == 1)
+        until(lambda: served.http.post("/v1/chat/completions", headers=headers, json=question()).status_code == 429)
+
+
 def test_an_answer_that_has_begun_is_not_begun_again_but_ends_with_an_error(tmp_path: Path):
     with ChatUpstream() as first, ChatUpstream() as second, gateway(tmp_path, first, second) as served:
         reply = post(served, "break off", stream=True)
@@ -92,6 +118,28 @@ class TestRouter:
     def test_conversations_are_spread(self):
         router = Router(self.replicas(3))
         assert {id(router.pick("a", f"c{number}")) for number in range(60)} == set(map(id, router.replicas))
+
+    def test_conversations_with_like_names_are_spread_as_well(self):
+        class Named(EngineTwin):
+            def __init__(self, url: str) -> None:
+                super().__init__()
+                self.url = url
+
+            def __repr__(self) -> str:
+                return f"VllmEngine({self.url!r})"
+
+        for port in range(40000, 40040):
+            replicas = self.replicas(2)
+            for offset, replica in enumerate(replicas):
+                replica.engine = Named(f"http://127.0.0.1:{port + offset}")
+            homes = [Router(replicas).pick("a", f"c{number}") for number in range(64)]
+            assert 10 < homes.count(replicas[0]) < 54
+
+    def test_a_failing_engine_is_avoided_while_there_is_another(self):
+        first, second = replicas = self.replicas(2)
+        router = Router(replicas)
+        assert {router.pick("a", f"c{number}", {first}) for number in range(20)} == {second}
+        assert router.pick("a", "c", {first, second}) in replicas
 
     def test_a_busy_house_sends_who_comes_to_the_least_busy(self):
         replicas = self.replicas(3)

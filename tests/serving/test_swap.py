@@ -16,7 +16,7 @@ from feedback.sqlite_log import SqliteLog
 from ops.metrics import GATEWAY
 from ops.registry import Registry
 from serving.engine import EngineUnavailable
-from serving.swap import PIN_S, STRAY_S, UNUSED_S, AdapterManager
+from serving.swap import PIN_S, RETRY_S, STRAY_S, UNUSED_S, AdapterManager
 
 
 @pytest.fixture
@@ -75,18 +75,59 @@ async def test_an_engine_that_comes_back_gets_no_requests_before_it_has_all_that
     assert world.engines[1].held
 
 
-async def test_an_engine_that_cannot_restore_what_is_served_stays_out_and_the_adapter_stays_good(world):
+async def test_an_engine_that_cannot_restore_what_is_served_goes_without_it_and_is_tried_again(world):
     manager = world.gateway()
     adapter = world.publish()
     world.change(champion=adapter)
     await manager.reconcile()
     world.engines[1].restart()
     world.engines[1].refuses = {adapter}
-    await reconciled(manager, lambda: not manager.replicas[1].ready)
-    assert manager.is_live(adapter)
+    await reconciled(manager, lambda: adapter in manager.replicas[1].failed)
+    assert {manager.router.pick(adapter, text) for text in "abcdefgh"} == {manager.replicas[0]}
+    assert manager.deployment("default").champion == adapter
     assert not world.told(AdapterRefused)
+    tried = world.engines[1].count("load", adapter)
+    await manager.reconcile()
+    assert world.engines[1].count("load", adapter) == tried
     world.engines[1].refuses = set()
-    await reconciled(manager, lambda: manager.replicas[1].ready)
+    world.ticks += RETRY_S
+    await reconciled(manager, lambda: adapter in manager.replicas[1].adapters)
+
+
+async def test_a_champion_that_no_engine_can_restore_stops_its_project_alone_and_a_rollback_ends_that(world):
+    manager = world.gateway()
+    adapter = world.publish()
+    world.change(champion=adapter)
+    world.change(project="other", champion="base")
+    await manager.reconcile()
+    for engine in world.engines:
+        engine.restart()
+        engine.refuses = {adapter}
+    await reconciled(manager, lambda: all(adapter in replica.failed for replica in manager.replicas))
+    assert manager.deployment("other").champion == "base"
+    with pytest.raises(EngineUnavailable):  # nobody gets the base in the champion's place
+        manager.deployment("default")
+    world.change(champion="base", state="ROLLED_BACK")
+    await manager.reconcile()
+    assert manager.deployment("default").champion == "base"
+
+
+async def test_while_an_engine_is_given_back_what_it_lost_nobody_gets_the_base_instead(world):
+    manager = world.gateway()
+    adapter = world.publish()
+    world.change(champion=adapter)
+    await manager.reconcile()
+    for engine in world.engines:
+        engine.restart()
+        engine.slow_to_load = {adapter: asyncio.Event()}
+    world.ticks += 10
+    await manager.reconcile(0.05)
+    with pytest.raises(EngineUnavailable):
+        manager.deployment("default")
+    for engine in world.engines:
+        engine.slow_to_load[adapter].set()
+    await reconciled(manager, lambda: manager.is_live(adapter))
+    assert manager.deployment("default").champion == adapter
 
 
 async def test_an_engine_that_hangs_holds_up_no_swap_on_the_others(world):
@@ -166,6 +207,8 @@ async def test_an_engine_that_refuses_an_adapter_and_still_answers_has_it_refuse
     adapter = world.publish()
     world.engines[0].refuses = {adapter}
     world.change(challenger=adapter)
+    await manager.reconcile()
+    assert not world.told(AdapterRefused)  # it may have been a passing failure
     await manager.reconcile()
     assert [refusal.reason for refusal in world.told(AdapterRefused)] == [f"cannot load {adapter}"]
     assert manager.deployment("default").challenger is None
@@ -391,6 +434,31 @@ async def test_control_events_that_were_read_before_the_log_failed_count(world):
     with pytest.raises(LogUnavailable):
         await manager.reconcile()
     await manager.reconcile()
+    log.close()
+
+
+async def test_while_the_log_is_down_engines_are_looked_after(world):
+    class Down(SqliteLog):
+        down = False
+
+        def read(self, *args: Any, **kwargs: Any) -> Any:
+            if self.down:
+                raise LogUnavailable("disk")
+            return super().read(*args, **kwargs)
+
+    log = Down(world.settings.log_path)
+    manager = AdapterManager(world.engines, world.registry, log, world.settings, "gw-1")
+    adapter = world.publish()
+    world.change(champion=adapter)
+    await manager.reconcile()
+    log.down = True
+    for engine in world.engines:
+        engine.restart()
+    for replica in manager.replicas:
+        replica.lost("for the test")
+    with pytest.raises(LogUnavailable):
+        await manager.reconcile()
+    assert manager.deployment("default").champion == adapter
     log.close()
 
 
