@@ -130,6 +130,8 @@ def _check_ports(settings: Settings) -> None:
         "metrics_port_trainer": (settings.metrics_host, settings.metrics_port_trainer),
         "metrics_port_controller": (settings.metrics_host, settings.metrics_port_controller),
     }
+    if settings.admin_port is not None:
+        wanted["admin_port"] = (settings.admin_host, settings.admin_port)
     for name, (host, port) in wanted.items():
         check_port(name, host, port)
 

@@ -6,6 +6,7 @@ While the log is down the events wait here and chat goes on; what the bounds can
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from itertools import islice
 
@@ -134,7 +135,9 @@ class Capture:
 
 
 def _size(event: Event) -> int:
-    """Characters of text in an event, and what the rest of it comes to: near enough for a bound on memory."""
+    """Bytes of memory that an event's text takes, and what the rest of it comes to."""
     assert isinstance(event.data, CompletionCreated)
     text = event.data.text
-    return 2048 + len(text.answer) + sum(len(message.content) for message in text.messages)
+    calls = [*text.tool_calls, *(call for message in text.messages for call in message.tool_calls)]
+    parts = [text.answer, *(message.content for message in text.messages), *(call.arguments for call in calls)]
+    return 2048 + sum(map(sys.getsizeof, parts))

@@ -10,6 +10,8 @@ from feedback.events import CompletionCreated, Event, Target
 from feedback.log import EventLog, TopicReader
 from feedback.receipts import Receipt
 
+_BATCH = 200
+
 
 class AnswerIndex:
     """The last ``capacity`` receipts this gateway gave, and those of the log's tail: other gateways' or an earlier life's."""
@@ -21,7 +23,8 @@ class AnswerIndex:
         self._receipts: OrderedDict[str, bytes] = OrderedDict()  # as JSON: a tenth of the memory
         self._halves: OrderedDict[str, CompletionCreated] = OrderedDict()
         self._reader: TopicReader | None = None
-        self._reading = threading.Lock()
+        self._looking = threading.Lock()
+        self._changing = threading.Lock()
 
     @property
     def capacity(self) -> int:
@@ -30,29 +33,33 @@ class AnswerIndex:
     def add(self, target: Target, raw: bytes) -> None:
         """Remember a receipt, ``raw`` as JSON, by the ids of what it is about."""
         ids = target.completion_ids
-        for id in ids if target.comparison_id is None else (*ids, target.comparison_id):
-            self._receipts[id] = raw
-        while len(self._receipts) > self._capacity:
-            self._receipts.popitem(last=False)
+        with self._changing:
+            for id in ids if target.comparison_id is None else (*ids, target.comparison_id):
+                self._receipts[id] = raw
+            while len(self._receipts) > self._capacity:
+                self._receipts.popitem(last=False)
 
     async def find(self, id: str) -> Receipt | None:
         """What came with the completion, or comparison, of this id. Raises `LogError` when the log cannot be read."""
         raw = self._receipts.get(id)
         if raw is None:
-            for event in await asyncio.to_thread(self._new_events):
-                self._take(event)
+            await asyncio.to_thread(self._look)
             raw = self._receipts.get(id)
         return None if raw is None else Receipt.model_validate_json(raw)
 
-    def _new_events(self) -> list[Event]:
-        """Completions since the last look; at first, the log's tail. Other threads wait their turn."""
-        with self._reading:
-            if self._reader is None:
-                log, each = self._log, 1 + self._capacity // self._log.partitions("completions")
-                parts = range(log.partitions("completions"))
-                tail = {p: max(log.earliest("completions", p), log.end("completions", p) - each) for p in parts}
-                self._reader = TopicReader(log, "completions", tail)
-            return [record.event for record in self._reader.drain()]
+    def _look(self) -> None:
+        """Take in the completions since the last look, but no more than the log's tail. Other threads wait their turn."""
+        with self._looking:
+            if self._reader is None or self._reader.lag() > self._capacity:
+                self._reader = TopicReader(self._log, "completions", self._tail())
+            while records := self._reader.poll(_BATCH):
+                for record in records:
+                    self._take(record.event)
+
+    def _tail(self) -> dict[int, int]:
+        log, each = self._log, 1 + self._capacity // self._log.partitions("completions")
+        parts = range(log.partitions("completions"))
+        return {p: max(log.earliest("completions", p), log.end("completions", p) - each) for p in parts}
 
     def _take(self, event: Event) -> None:
         answer = event.data

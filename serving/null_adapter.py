@@ -8,6 +8,7 @@ with adapters, such a request is answered with whatever adapter lies in the last
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import structlog
@@ -65,8 +66,10 @@ def write_null_adapter(model: Path, folder: Path) -> Path:
         f"base_model.model.{name}.lora_B.weight": np.zeros((outputs, 1), np.float32),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(tensors, folder / "adapter_model.safetensors")
-    (folder / "adapter_config.json").write_text(json.dumps(config))
+    save_file(tensors, folder / "adapter_model.safetensors")  # which replaces the file as a whole
+    draft = folder / f"adapter_config.{os.getpid()}"
+    draft.write_text(json.dumps(config))
+    draft.rename(folder / "adapter_config.json")
     return folder
 
 

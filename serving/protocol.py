@@ -25,6 +25,8 @@ class GuardedProtocol(HttpToolsProtocol):
         """Runs while headers are awaited."""
         self._stalled: asyncio.TimerHandle | None = None
         """Runs while the client reads nothing."""
+        self._unread: asyncio.TimerHandle | None = None
+        """Runs while the rest of a body comes that was answered already."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -37,6 +39,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         _cancel(self._late)
         _cancel(self._stalled)
+        _cancel(self._unread)
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
@@ -48,6 +51,15 @@ class GuardedProtocol(HttpToolsProtocol):
         _cancel(self._late)
         self._late = None
         super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        if self.cycle.more_body and not self.transport.is_closing():
+            self._unread = self.loop.call_later(self._limits.body_timeout_s, self.transport.close)
+        super().on_response_complete()
+
+    def on_message_complete(self) -> None:
+        _cancel(self._unread)
+        super().on_message_complete()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Callable
 
 from ops.errors import CommandError
 from ops.logs import configure_logs
@@ -13,14 +14,18 @@ from serving.workers import Workers
 _BACKLOG = 2048
 
 
-def run(settings: Settings) -> None:
-    """Serve until told to stop. Raises `CommandError` for a port that is taken."""
+def run(read_settings: Callable[[], Settings]) -> None:
+    """Serve until told to stop. Raises `CommandError` for a port that is taken.
+
+    ``read_settings`` is called now and at every SIGHUP; where to listen is settled once.
+    """
     configure_logs("gateway")
+    settings = read_settings()
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     sockets = [_listen("port", settings.host, settings.port)]
     if settings.admin_port is not None:
         sockets.append(_listen("admin_port", settings.admin_host, settings.admin_port))
-    status = Workers(settings, sockets).run()
+    status = Workers(settings, sockets, read_settings).run()
     if status:
         sys.exit(status)
 

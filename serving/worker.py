@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -76,6 +77,7 @@ class Server(uvicorn.Server):
 def main(slot: int, ready_fd: int, ready_within_s: float, *fds: int) -> None:
     """Serve on the listening sockets ``fds`` until told to stop. Does not listen before all is ready, or so many seconds."""
     configure_logs("gateway")
+    _take_all_descriptors()
     settings = load_settings()
     if slot == 0:
         _print_first_key(settings)
@@ -96,6 +98,12 @@ def main(slot: int, ready_fd: int, ready_within_s: float, *fds: int) -> None:
         return
     if not server.started:
         sys.exit(1)
+
+
+def _take_all_descriptors() -> None:
+    """Every chat needs two: raise the soft limit, often 1024, as far as the system lets us."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _print_first_key(settings: Settings) -> None:

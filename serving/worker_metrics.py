@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import structlog
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,6 +20,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from ops import metrics
 
 EVERY_S = 1.0
+_STALE_S = 10.0
+"""A file this old is of a worker that is gone, whoever may have its process id by now."""
+
+_log = structlog.get_logger(__name__)
 
 
 class WorkerMetrics:
@@ -67,7 +73,10 @@ class WorkerMetrics:
 
     async def _run(self) -> None:
         while True:
-            self.write()
+            try:
+                self.write()
+            except OSError as error:
+                _log.warning("metrics_not_written", error=str(error))
             await asyncio.sleep(EVERY_S)
 
     def _texts(self) -> Iterator[tuple[str, str]]:
@@ -75,7 +84,7 @@ class WorkerMetrics:
         newest: dict[str, Path] = {}
         for path in sorted(self._folder.glob("*.prom"), key=lambda path: int(path.stem.partition("-")[2])):
             slot, _, pid = path.stem.partition("-")
-            if _is_alive(int(pid)):
+            if _is_alive(int(pid)) and _age_s(path) < _STALE_S:
                 newest[slot] = path
             else:
                 path.unlink(missing_ok=True)
@@ -90,6 +99,13 @@ class _Collected:
 
     def collect(self) -> Iterator[Metric]:
         yield from self._families.values()
+
+
+def _age_s(path: Path) -> float:
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return _STALE_S
 
 
 def _is_alive(pid: int) -> bool:

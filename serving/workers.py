@@ -1,7 +1,8 @@
 """The gateway's parent process: it owns the listening sockets, keeps ``workers`` processes on them, and replaces them.
 
-SIGHUP replaces all workers by new ones, which read settings and code afresh: the new ones are ready before the old
-ones stop accepting, and the sockets stay open, so no connection is refused. SIGTERM and SIGINT end it all.
+SIGHUP replaces all workers by new ones with the settings and the code of now: the new ones are ready before the old
+ones stop accepting, and the sockets (host and port stay) are open all the time, so no connection is refused. SIGTERM
+and SIGINT end it all.
 """
 
 from __future__ import annotations
@@ -14,12 +15,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import structlog
 
 from ops.environment import environment_of
+from ops.errors import UserError
 from ops.settings import Settings
 
 READY_WITHIN_S = 30.0
@@ -43,40 +45,44 @@ class Worker:
     process: subprocess.Popen[bytes]
     ready_fd: int
     """The read end of a pipe on which it tells that it listens."""
+    listens: bool = False
     started: float = field(default_factory=time.monotonic)
     kill_at: float | None = None
 
     def is_ready(self) -> bool:
-        """Whether it listens. Asked again after the answer was yes, it stays so."""
+        """Whether it listens."""
         if self.ready_fd >= 0:
             try:
-                told = os.read(self.ready_fd, 1)
+                self.listens = bool(os.read(self.ready_fd, 1))
             except BlockingIOError:
                 return False
-            os.close(self.ready_fd)
-            self.ready_fd = -1
-            return bool(told)
-        return True
+            self._close()
+        return self.listens
 
     def has_ended(self) -> bool:
         if self.process.poll() is None:
             return False
+        self._close()
+        return True
+
+    def _close(self) -> None:
         if self.ready_fd >= 0:
             os.close(self.ready_fd)
             self.ready_fd = -1
-        return True
 
 
 class Workers:
     """Not thread-safe; call `run` in the main thread."""
 
-    def __init__(self, settings: Settings, sockets: Sequence[socket.socket]) -> None:
-        self._settings, self._sockets = settings, sockets
-        self._environment = environment_of(settings)
+    def __init__(self, settings: Settings, sockets: Sequence[socket.socket], reload: Callable[[], Settings]) -> None:
+        """``reload`` gives the settings of now, at a SIGHUP."""
+        self._settings, self._sockets, self._reload = settings, sockets, reload
         self._now: list[Worker] = []
         self._fresh: list[Worker] = []
         self._leaving: list[Worker] = []
         self._generation = 0
+        self._asked = False
+        """A SIGHUP has come that no new generation has answered yet."""
         self._start_at = 0.0
         self._backoff_s = _BACKOFF_S[0]
 
@@ -90,12 +96,29 @@ class Workers:
             number = came.si_signo if came is not None else None
             if number in (signal.SIGTERM, signal.SIGINT):
                 return self._stop()
-            if number == signal.SIGHUP and not self._fresh:
-                self._fresh = [self._start(slot, READY_WITHIN_S) for slot in range(self._settings.workers)]
-            if any(worker.process.poll() == _USER_ERROR and not self._generation for worker in self._now):
+            self._asked = self._asked or number == signal.SIGHUP
+            if self._asked and not self._fresh:
+                self._asked = False
+                self._renew()
+            if self._refused_at_start():
                 self._stop()
                 return _USER_ERROR
             self._tend()
+
+    def _renew(self) -> None:
+        """Start the next generation, with the settings of now."""
+        try:
+            self._settings = self._reload()
+        except UserError as error:
+            _log.error("settings_not_reloaded", error=str(error))
+            return
+        self._fresh = [self._start(slot, READY_WITHIN_S) for slot in range(self._settings.workers)]
+
+    def _refused_at_start(self) -> bool:
+        """Whether something that only the user can mend ended a worker before any has listened."""
+        if self._generation or any(worker.is_ready() for worker in self._now):
+            return False
+        return any(worker.process.poll() == _USER_ERROR for worker in self._now)
 
     def _tend(self) -> None:
         now = time.monotonic()
@@ -150,7 +173,7 @@ class Workers:
             [sys.executable, "-m", "serving.worker", *map(str, (slot, writing, ready_within_s, *fds))],
             pass_fds=(writing, *fds),
             stdin=subprocess.DEVNULL,
-            env=self._environment,
+            env=environment_of(self._settings),
             preexec_fn=_as_child,
         )
         os.close(writing)

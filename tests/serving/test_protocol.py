@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from gateway_parts import Gateway, gateway, question, until
 
 from ops import metrics
 
-SMALL = {"header_timeout_s": 0.3, "send_timeout_s": 0.3, "max_connections": 40}
+SMALL = {"header_timeout_s": 0.3, "body_timeout_s": 0.3, "send_timeout_s": 0.3, "max_connections": 40}
 
 
 @pytest.fixture
@@ -54,6 +56,24 @@ def test_a_second_request_on_a_connection_has_its_own_time_for_headers(guarded: 
         assert b"200 OK" in client.recv(65536)
         client.sendall(b"GET /healthz HTTP/1.1\r\n")
         assert refusal(read_all(client)) == (408, "request_timeout")
+
+
+def test_the_rest_of_a_body_that_was_answered_already_is_not_waited_for(guarded: Gateway):
+    with connect(guarded) as client:
+        client.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n")
+        assert b"401 Unauthorized" in client.recv(65536)
+
+        def is_closed() -> bool:
+            client.send(b" ")
+            return client.recv(65536) == b""
+
+        client.settimeout(0.05)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with suppress(TimeoutError):
+                if is_closed():
+                    return
+        pytest.fail("a client that trickles its body is kept for ever")
 
 
 def test_what_is_not_http_is_refused_in_the_usual_shape(guarded: Gateway):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,12 +20,12 @@ from feedback.events import CompletionCreated, Event, Topic
 from feedback.log import TopicReader
 from feedback.sqlite_log import SqliteLog
 
-CODE = "from ops.settings import load_settings; from serving.serve import run; run(load_settings())"
+CODE = "from ops.settings import load_settings; from serving.serve import run; run(load_settings)"
 
 
 @contextmanager
 def process(
-    folder: Path, upstream: ChatUpstream, port: int, **settings: int
+    folder: Path, upstream: ChatUpstream, port: int, cwd: Path | None = None, **settings: int
 ) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
     """A started gateway that is ready, and a client with its first key; ``settings`` beside the usual ones."""
     environment = (
@@ -35,7 +37,7 @@ def process(
         }
         | {f"PLAUDIT_{name.upper()}": str(value) for name, value in settings.items()}
     )
-    gateway = subprocess.Popen([sys.executable, "-c", CODE], env=environment, stdout=subprocess.PIPE, text=True)
+    gateway = subprocess.Popen([sys.executable, "-c", CODE], env=environment, cwd=cwd, stdout=subprocess.PIPE, text=True)
     try:
         assert gateway.stdout is not None
         key = gateway.stdout.readline().split()[-1]
@@ -92,6 +94,21 @@ def test_a_gateway_asked_to_stop_finishes_running_answers_and_writes_them_down(
     (event,) = events_in(tmp_path, "completions")
     assert isinstance(event.data, CompletionCreated)
     assert event.data.outcome == "ok"
+
+
+def test_an_answer_that_takes_longer_than_the_drain_ends_with_an_error(tmp_path: Path, upstream: ChatUpstream, free_port: int):
+    with process(tmp_path, upstream, free_port, limits__drain_s=1) as (gateway, client), ThreadPoolExecutor(1) as pool:
+        late = pool.submit(client.post, "/v1/chat/completions", json=question("late word"))
+        with client.stream("POST", "/v1/chat/completions", json=question("slowly word") | {"stream": True}) as reply:
+            lines = reply.iter_lines()
+            next(lines)
+            until(lambda: upstream.running == 2)
+            gateway.send_signal(signal.SIGTERM)
+            rest = [line for line in lines if line]
+        assert late.result(20).status_code == 503
+        gateway.wait(10)
+    assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "shutting_down"
+    assert late.result().json()["error"]["code"] == "shutting_down"
 
 
 def is_listening(port: int) -> bool:

@@ -109,6 +109,18 @@ def test_the_admin_routes_are_on_their_own_port_and_on_no_other(tmp_path: Path, 
         assert client.get("/admin/v1/projects", headers=operator | {"host": f"127.0.0.1:{free_port + 1}"}).status_code == 404
 
 
+def test_new_workers_have_the_settings_of_now(tmp_path: Path, upstream: ChatUpstream, free_port: int):
+    settings = tmp_path / "plaudit.toml"
+    settings.write_text("[limits]\nmax_n = 2\n")
+    with process(tmp_path, upstream, free_port, cwd=tmp_path) as (parent, client):
+        many = question() | {"n": 3}
+        assert "at most 2" in client.post("/v1/chat/completions", json=many).json()["error"]["message"]
+        settings.write_text("[limits]\nmax_n = 3\n")
+        parent.send_signal(signal.SIGHUP)
+        until(lambda: state(tmp_path)["generation"] >= 1, 60)
+        until(lambda: client.post("/v1/chat/completions", json=many).status_code == 200, 20)
+
+
 def test_a_worker_that_dies_is_replaced_and_the_other_serves_on(tmp_path: Path, upstream: ChatUpstream, free_port: int):
     with process(tmp_path, upstream, free_port, workers=2) as (_, client):
         first, second = state(tmp_path)["workers"]
