@@ -20,6 +20,7 @@ from feedback.events import AdapterRefused, CompletionCreated, Event, RolloutCha
 from feedback.ids import uuid7
 from feedback.log import TopicReader
 from feedback.sqlite_log import SqliteLog
+from ops.deployment import ENDED
 from ops.models import prepared
 from ops.registry import GateResult, Registry
 from ops.settings import Settings
@@ -169,6 +170,12 @@ class Stack:
 
     def promote(self, adapter: str) -> None:
         self.change(state="PROMOTED", previous="CANARY", champion=adapter, challenger=None, coverage=0.0, promotions=1)
+
+    def end_rollout(self) -> None:
+        """Roll back whoever is challenger, so that the next one can come."""
+        changes = self.changes()
+        if changes and changes[-1].challenger is not None and changes[-1].state not in ENDED:
+            self.change(state="ROLLED_BACK", previous=changes[-1].state, coverage=0.0)
 
     def serves(self, role: str, adapter: str) -> bool:
         """Whether the gateway tells its operators so."""

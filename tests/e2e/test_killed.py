@@ -17,7 +17,7 @@ from ops.domain.people import crowd
 from serving.engine import VllmEngine
 from trainer.rollouts import NAME_PREFIX
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 
 def test_a_trainer_killed_in_mid_cycle_begins_it_again_and_counts_no_vote_twice(stack: Stack):
@@ -26,7 +26,7 @@ def test_a_trainer_killed_in_mid_cycle_begins_it_again_and_counts_no_vote_twice(
     assert _cycles(stack) == []
     killed = stack.kill("train")
     until(lambda: stack.replaced("train", killed), 10, "the trainer is started again")
-    (record,) = until(lambda: _cycles(stack), 120, "the cycle is done after all")
+    (record,) = until(lambda: _cycles(stack), 240, "the cycle is done after all")
 
     assert (record["cycle"], record["votes"], record["new_votes"]) == (1, VOTES, VOTES)
     assert _metric(stack, "plaudit_joined_votes") == VOTES

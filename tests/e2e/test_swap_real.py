@@ -74,6 +74,7 @@ class Swapper:
 
 
 async def test_swaps_under_running_streams_fail_none_and_mix_none_and_the_log_names_who_spoke(stack: Stack, tmp_path: Path):
+    stack.end_rollout()
     before = stack.champion()
     swapper = Swapper(stack, tmp_path, number_tokens(Path(prepared(stack.settings).path), SWAPS + 2))
     words = [await asyncio.to_thread(swapper.swap, 0)]
