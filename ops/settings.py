@@ -89,7 +89,7 @@ class LimitSettings(_Group):
     body_timeout_s: float = Field(default=20, gt=0, description="A request's body must have arrived by then.")
     send_timeout_s: float = Field(default=30, gt=0, description="A client that reads nothing for so long is hung up on.")
     request_timeout_s: float = Field(default=120, gt=0, description="One chat request, from first byte to last.")
-    drain_s: float = Field(default=4, gt=0, description="How long running answers may take once the gateway is told to stop.")
+    drain_s: float = Field(default=25, gt=0, description="How long running answers may take once the gateway is told to stop.")
     engine_wait_s: float = Field(default=60, ge=0, description="How long a request waits for an engine that is being restarted.")
     receipt_days: float = Field(default=30, gt=0, description="How long a receipt lets its holder rate.")
     capture_mb: int = Field(default=64, ge=1, description="Memory for completion events while the log is down.")
@@ -176,7 +176,7 @@ class RolloutStep(_Group):
 class RolloutSettings(_Group):
     """The rollout controller: error levels hold whatever the numbers."""
 
-    poll_s: float = Field(default=60, gt=0)
+    poll_s: float = Field(default=5, gt=0)
     alpha: float = Field(default=0.05, gt=0, lt=1, description="False promotions, over all rollouts of a project.")
     rollback_alpha: float = Field(default=0.01, gt=0, lt=1, description="False rollbacks per rollout.")
     srm_limit: float = Field(default=1000, gt=1, description="E-value of a sample-ratio mismatch that holds a rollout.")

@@ -236,8 +236,8 @@ class Turn:
         if any(answer.refused for answer in self.answers):
             return
         for answer in self.answers:
-            if not answer.completion_tokens:  # it was given up before the engine told: a piece is a token, nearly always
-                answer.completion_tokens = len(answer.parts)
+            if not answer.completion_tokens:  # the engine has not told, or will not: a streamed piece is a token, nearly always
+                answer.completion_tokens = max(len(answer.parts), len(answer.text) // 4)
             self._rooms.capture.put(self._event(answer, now))
             _count(answer, now)
 

@@ -21,7 +21,7 @@ from ops import metrics
 from ops.registry import AdapterRefused
 from serving.answering import Rooms, Turn
 from serving.auth import Authenticator, require_project
-from serving.chat_request import ChatRequest, check_caps, sampling_of
+from serving.chat_request import ChatRequest, check_caps, parse_chat, sampling_of
 from serving.connection import WhileListening
 from serving.engine import EngineError
 from serving.errors import (
@@ -39,7 +39,6 @@ from serving.limits import read_body
 from serving.planning import Choice, Person, Plan, choose, choose_pinned, identify
 from serving.quota import Quota
 from serving.streaming import EventStream, gather_or_cancel
-from serving.validation import parse
 
 PATH = "/v1/chat/completions"
 CONVERSATION_HEADER = "x-plaudit-conversation"
@@ -81,7 +80,7 @@ class Chat:
         limits = self.rooms.settings.limits
         deadline = asyncio.get_running_loop().time() + limits.request_timeout_s
         caller = self.authenticator.chatter(request)
-        body = parse(ChatRequest, await read_body(request.scope, receive, limits.max_body_bytes, limits.body_timeout_s))
+        body = parse_chat(await read_body(request.scope, receive, limits.max_body_bytes, limits.body_timeout_s))
         check_caps(body, limits)
         require_project(caller, body.model)
         entry = await self.quota.enter(caller)
@@ -107,7 +106,7 @@ class Chat:
         in_header = _conversation_of(request)
         conversation = body.conversation or in_header
         first = next((m.content for m in body.messages if m.role == "user"), body.messages[0].content) or ""
-        person = identify(self.user_secret, caller, body.model, body.user, conversation, first)
+        person = identify(self.user_secret, caller, body.model, body.user or None, conversation, first)
         choices = await self._choices(body, caller, person, deadline)
         comparison_id = new_id("cmp_") if body.compare else None
         return Plan(person, choices, comparison_id, sampling_of(body, self.rooms.sampling), created=self.rooms.wall_clock())

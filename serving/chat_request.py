@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
+import orjson
 from pydantic import BeforeValidator, Field
 
 from feedback.events import Message, ToolCall
 from ops.settings import LimitSettings, SamplingSettings
 from serving.errors import InvalidRequest
 from serving.schema_limits import check_schemas
-from serving.validation import RequestModel
+from serving.validation import RequestModel, parse
 
 _PASSED_ON = (
     "top_p",
@@ -56,7 +58,8 @@ class ChatMessage(RequestModel):
     name: str | None = Field(default=None, max_length=64, description="Accepted; the model is not told.")
     tool_calls: tuple[ToolCallRequest, ...] | None = Field(default=None, max_length=64, description="Of the assistant.")
     tool_call_id: str | None = Field(default=None, max_length=200, description="Of a tool: which call it answers.")
-    refusal: None = None
+    refusal: str | None = Field(default=None, description="Accepted, as it comes with an answer.")
+    annotations: tuple[dict[str, Any], ...] | None = Field(default=None, description="Accepted, as it comes with an answer.")
 
     def as_event(self) -> Message:
         """As the log keeps it."""
@@ -113,6 +116,7 @@ class SchemaFormat(RequestModel):
 
 class StreamOptions(RequestModel):
     include_usage: bool = False
+    include_obfuscation: bool = Field(default=False, description="Accepted; nothing is obfuscated.")
 
 
 class ChatRequest(RequestModel):
@@ -141,7 +145,7 @@ class ChatRequest(RequestModel):
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
     parallel_tool_calls: bool | None = None
     response_format: Annotated[PlainFormat | SchemaFormat, Field(discriminator="type")] | None = None
-    user: str | None = Field(default=None, min_length=1, max_length=512, description="Your id of the person who asks.")
+    user: str | None = Field(default=None, max_length=512, description="Your id of the person who asks.")
 
     # Plaudit's own
     compare: bool = Field(default=False, description="Two answers to show side by side; with n=2.")
@@ -168,6 +172,31 @@ class ChatRequest(RequestModel):
     @property
     def include_usage(self) -> bool:
         return self.stream and self.stream_options is not None and self.stream_options.include_usage
+
+
+def parse_chat(raw: bytes) -> ChatRequest:
+    """The body of ``POST /v1/chat/completions``. Raises `InvalidRequest`.
+
+    OpenAI takes null for whatever may be left out, and its SDK writes messages so: such fields are left out here.
+    """
+    if b"null" in raw:
+        with suppress(ValueError):  # no JSON: the parser below says what is wrong
+            raw = orjson.dumps(_without_nulls(orjson.loads(raw)))
+    return parse(ChatRequest, raw)
+
+
+def _without_nulls(body: Any) -> Any:
+    """A request without the fields that are null, its own and its messages'; a null inside a schema means something."""
+    if not isinstance(body, dict):
+        return body
+    body = {name: value for name, value in body.items() if value is not None}
+    messages = body.get("messages")
+    if isinstance(messages, list):
+        body["messages"] = [
+            {name: value for name, value in message.items() if value is not None} if isinstance(message, dict) else message
+            for message in messages
+        ]
+    return body
 
 
 def check_caps(request: ChatRequest, limits: LimitSettings) -> None:
@@ -206,8 +235,11 @@ def _check_message(message: ChatMessage, place: str) -> None:
         raise InvalidRequest(text, param=f"{place}.content", code="missing_required_parameter")
     if message.tool_calls is not None and message.role != "assistant":
         raise InvalidRequest(f"'{place}.tool_calls' are the assistant's: leave them out.", param=f"{place}.tool_calls")
-    if (message.tool_call_id is None) == (message.role == "tool"):
-        text = f"'{place}.tool_call_id' belongs to messages of role tool, to each of them and to no other."
+    if message.role == "tool" and message.tool_call_id is None:
+        text = f"'{place}.tool_call_id' is missing: say which call this message answers."
+        raise InvalidRequest(text, param=f"{place}.tool_call_id", code="missing_required_parameter")
+    if message.role != "tool" and message.tool_call_id is not None:
+        text = f"'{place}.tool_call_id' is for messages of role tool: leave it out."
         raise InvalidRequest(text, param=f"{place}.tool_call_id")
 
 

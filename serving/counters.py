@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import time
 from collections.abc import Callable
@@ -16,13 +17,22 @@ from serving.tables import write_ahead
 _BUSY_S = 0.25
 """How long one call waits for the other workers'; each takes microseconds."""
 
-_TABLE = "CREATE TABLE IF NOT EXISTS counters (key TEXT PRIMARY KEY, value INTEGER NOT NULL, expires REAL NOT NULL) STRICT"
+SLOT = "slot/"
+"""Begins the keys that a process holds while it lives: should it be killed, they are free at once."""
+
+_TABLE = """
+CREATE TABLE IF NOT EXISTS counts (
+  key TEXT PRIMARY KEY, value INTEGER NOT NULL, expires REAL NOT NULL, holder INTEGER NOT NULL) STRICT"""
 _ADD = """
-INSERT INTO counters VALUES (:key, :amount, :now + :expiry) ON CONFLICT (key) DO UPDATE SET
-  value = :amount + CASE WHEN expires > :now THEN value ELSE 0 END,
-  expires = CASE WHEN expires > :now THEN expires ELSE :now + :expiry END
+INSERT INTO counts VALUES (:key, :amount, :now + :expiry, :holder) ON CONFLICT (key) DO UPDATE SET
+  value = :amount + CASE WHEN expires > :now AND lives(holder) THEN value ELSE 0 END,
+  expires = CASE WHEN expires > :now AND lives(holder) THEN expires ELSE :now + :expiry END,
+  holder = CASE WHEN expires > :now AND lives(holder) THEN holder ELSE :holder END
 RETURNING value"""
-_GET = "SELECT value, expires FROM counters WHERE key = :key AND expires > :now"
+_GET = "SELECT value, expires FROM counts WHERE key = :key AND expires > :now"
+
+
+_NOBODY = 0
 
 
 class SqliteCounters(Storage):
@@ -41,8 +51,9 @@ class SqliteCounters(Storage):
         self._connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         write_ahead(self._connection)
         self._connection.execute("PRAGMA synchronous=OFF")
+        self._connection.create_function("lives", 1, _lives)
         self._connection.execute(_TABLE)
-        self._run("DELETE FROM counters WHERE expires <= :now", {})
+        self._run("DELETE FROM counts WHERE expires <= :now", {})
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="counters")
 
     @property
@@ -50,7 +61,8 @@ class SqliteCounters(Storage):
         return sqlite3.Error
 
     async def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        (row,) = await self._ask(_ADD, key=key, expiry=expiry, amount=amount)
+        holder = os.getpid() if key.startswith(SLOT) else _NOBODY
+        (row,) = await self._ask(_ADD, key=key, expiry=expiry, amount=amount, holder=holder)
         return int(row[0])
 
     async def get(self, key: str) -> int:
@@ -60,10 +72,10 @@ class SqliteCounters(Storage):
         return next((float(expires) for _, expires in await self._ask(_GET, key=key)), self._clock())
 
     async def clear(self, key: str) -> None:
-        await self._ask("DELETE FROM counters WHERE key = :key", key=key)
+        await self._ask("DELETE FROM counts WHERE key = :key", key=key)
 
     async def reset(self) -> int | None:
-        return len(await self._ask("DELETE FROM counters RETURNING key"))
+        return len(await self._ask("DELETE FROM counts RETURNING key"))
 
     async def check(self) -> bool:
         await self._ask("SELECT 1")
@@ -78,3 +90,15 @@ class SqliteCounters(Storage):
 
     def _run(self, statement: str, values: dict[str, object]) -> list[tuple[float, ...]]:
         return self._connection.execute(statement, {**values, "now": self._clock()}).fetchall()
+
+
+def _lives(process: int) -> bool:
+    if process in (_NOBODY, os.getpid()):
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

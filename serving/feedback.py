@@ -87,7 +87,7 @@ def router(
             text = f"'{param}' is not among the last {index.capacity} answers of this project: send the answer's 'receipt'."
             raise NotFound(text, param=param, code="unknown_completion")
         if clock() >= receipt.expires:
-            raise ReceiptExpired("this answer is too old to be rated")
+            raise ReceiptExpired(f"'{param}' is too old: only newer answers can be rated.")
         return receipt
 
     def _rater(body: FeedbackRequest, caller: Caller | None, receipt: Receipt, *, sealed: bool) -> str:

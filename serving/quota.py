@@ -21,7 +21,7 @@ from limits.errors import StorageError
 
 from ops import metrics
 from ops.settings import Settings
-from serving.counters import SqliteCounters
+from serving.counters import SLOT, SqliteCounters
 from serving.errors import RateLimited
 from serving.keys import UNLIMITED, Caller, KeyLimits
 
@@ -222,7 +222,7 @@ class _Taken(Entry):
             slots.freed.append(slot)
 
     def _slot_key(self, slot: int) -> str:
-        return f"slot/{self._key_id}/{slot}"
+        return f"{SLOT}{self._key_id}/{slot}"
 
     def _tell(self, what: str, limit: int, used: int) -> None:
         self.headers[f"x-ratelimit-limit-{what}"] = str(limit)

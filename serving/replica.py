@@ -57,6 +57,8 @@ class Replica:
         self.outstanding = 0
         """Requests that it is answering for us."""
         self.restarts = 0
+        self.trouble = "not asked yet"
+        """Why it is not awake, in words fit for anybody."""
         self.adapters: set[str] = set()
         """Registered and probed by us, as far as we know."""
         self.others: set[str] = set()
@@ -65,6 +67,7 @@ class Replica:
         """Adapters that it could not be given again, and when (monotonic seconds) to try once more."""
         self._probe_timeout_s, self._probe_interval_s = probe_timeout_s, probe_interval_s
         self._was_awake = False
+        self._told = ""
         self._answered = 0.0
         self._base_answers: dict[int, _Answer] = {}
 
@@ -78,6 +81,7 @@ class Replica:
                 held = await self.engine.loaded()
                 await self._stand_in_for_base(held)
         except (EngineError, TimeoutError) as error:
+            self.trouble = _trouble(error)
             self.lost(str(error))
             return
         if self.adapters and self.adapters.isdisjoint(held):
@@ -86,6 +90,7 @@ class Replica:
         self.others = held - self.adapters - {NULL}
         if not self.awake or time.monotonic() - self._answered > self._probe_interval_s:
             if not await self.engine.answers(BASE, self._probe_timeout_s):
+                self.trouble = "generates nothing"
                 self.lost("it generates nothing")
                 return
             self.restarts += self._was_awake and not self.awake
@@ -100,8 +105,9 @@ class Replica:
 
     def lost(self, why: str) -> None:
         """It cannot answer, for all we know."""
-        if self.awake:
+        if self.awake or why != self._told:
             _log.warning("engine_lost", engine=repr(self.engine), why=why)
+        self._told = why
         self.awake = self.ready = False
         self._forget_all()
 
@@ -181,6 +187,12 @@ class Replica:
         self.adapters.clear()
         self.failed.clear()
         self._base_answers.clear()
+
+
+def _trouble(error: Exception) -> str:
+    if isinstance(error, EngineUnavailable):
+        return "nobody listens there" if error.refused else "the connection broke"
+    return f"answers {error.status}" if isinstance(error, EngineError) and error.status != 504 else "no answer in time"
 
 
 def _gap(one: _Answer, other: _Answer) -> float:

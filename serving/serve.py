@@ -25,6 +25,7 @@ def run(read_settings: Callable[[], Settings]) -> None:
     sockets = [_listen("port", settings.host, settings.port)]
     if settings.admin_port is not None:
         sockets.append(_listen("admin_port", settings.admin_host, settings.admin_port))
+    print(f"The gateway listens at http://{settings.host}:{settings.port}; /readyz says whether it can answer.", file=sys.stderr)
     status = Workers(settings, sockets, read_settings).run()
     if status:
         sys.exit(status)

@@ -147,7 +147,7 @@ class AdapterManager:
         if self._reader is None:
             return ["the control topic has not been read yet"]
         if not any(replica.awake for replica in self.replicas):
-            return ["no engine answers"]
+            return [f"no engine answers: {trouble}" for trouble in sorted({replica.trouble for replica in self.replicas})]
         if unserved := self._unserved():
             return [f"the champion of {len(unserved)} project(s) is not loaded yet"]
         return [] if self.router.ready else ["no engine has all adapters that are served"]

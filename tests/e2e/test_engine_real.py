@@ -126,7 +126,7 @@ def test_an_engine_killed_under_load_fails_only_what_had_begun_and_comes_back_wi
         stop.set()
         for client in clients:
             client.result(RESTART_S)
-    assert why == ["no engine answers"]
+    assert [reason.partition(":")[0] for reason in why] == ["no engine answers"]
     assert all("engine" in stream.error and stream.finish_reason is None for stream, _ in begun)
     assert {reply.status_code for reply in replies} == {200}  # they waited
     _, last = stack.chat(QUESTIONS[0], user="u0", max_tokens=4)

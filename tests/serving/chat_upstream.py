@@ -33,6 +33,7 @@ class ChatUpstream:
         self.running = 0
         self.fails = False
         """Answers every chat with 500, but for the gateway's own probes."""
+        self.wants_key = False
         self.adapters: dict[str, str] = {}
         self.go_on = threading.Event()
         self.url = ""
@@ -92,6 +93,8 @@ class ChatUpstream:
         return web.Response()
 
     async def _models(self, request: web.Request) -> web.Response:
+        if self.wants_key:
+            return _error(401, "AuthenticationError", "Unauthorized")
         return web.json_response(
             {"object": "list", "data": [{"id": name, "owned_by": "vllm"} for name in (BASE, *self.adapters)]}
         )

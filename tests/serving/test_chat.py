@@ -275,3 +275,16 @@ def test_a_challenger_that_cannot_be_served_changes_nobodys_answer(tmp_path: Pat
         until(lambda: [event for event in steady.events("control") if isinstance(event.data, AdapterRefused)])
         answers = [steady.chat(user=f"u{i}", n=2, compare=True)["id"] for i in range(4)]
         assert {steady.completion(id).exposure.adapter for id in answers} == {"base"}
+
+
+def test_what_openai_takes_is_taken(served: Gateway):
+    nothing = {"n": None, "stream": None, "stop": None, "tools": None, "functions": None, "web_search_options": None, "user": ""}
+    answer = served.openai.chat.completions.create(
+        model="default", messages=[{"role": "user", "content": "say x"}], extra_body=nothing
+    )
+    again = answer.choices[0].message.model_dump()
+    told = [{"role": "user", "content": "hi"}, again | {"annotations": []}, {"role": "user", "content": "say y"}]
+    stream = served.openai.chat.completions.create(
+        model="default", messages=told, stream=True, stream_options={"include_usage": True, "include_obfuscation": False}
+    )
+    assert "".join(c.choices[0].delta.content or "" for c in stream if c.choices) == "y"

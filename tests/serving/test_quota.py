@@ -301,3 +301,19 @@ def test_a_limit_that_lets_nobody_in_is_refused_by_name(wrong: dict[str, int]):
     (name,) = wrong
     with pytest.raises(ValueError, match=name):
         KeyLimits(**wrong)
+
+
+async def test_the_places_of_a_worker_that_was_killed_are_free_at_once_and_its_counts_stay(tmp_path: Path):
+    code = (
+        "import asyncio, os, sys; from pathlib import Path; from serving.counters import SqliteCounters\n"
+        "async def main():\n"
+        "    counters = SqliteCounters(Path(sys.argv[1]))\n"
+        "    await counters.incr('slot/key/0', 100); await counters.incr('requests/key', 100, 7); os._exit(0)\n"
+        "asyncio.run(main())"
+    )
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code, str(tmp_path / "limits.db")], check=True, timeout=60)
+    counters = SqliteCounters(tmp_path / "limits.db")
+    assert await counters.incr("slot/key/0", 100) == 1
+    assert await counters.incr("slot/key/0", 100) == 2
+    assert await counters.incr("requests/key", 100) == 8
+    counters.close()

@@ -45,11 +45,18 @@ def test_a_request_waits_for_an_engine_that_is_being_restarted(tmp_path: Path, f
         assert post(served).status_code == 200
         before.stop()
         plain, streamed = in_background(post, served), in_background(lambda: post(served, stream=True).text)
-        until(lambda: served.http.get("/readyz").json()["reasons"] == ["no engine answers"])
+        until(lambda: served.http.get("/readyz").json()["reasons"] == ["no engine answers: nobody listens there"])
         assert not plain.done()
         with ChatUpstream(free_port):
             assert plain.result(20).json()["choices"][0]["message"]["content"] == word_of(BASE)
             assert streamed.result(20).rstrip().endswith("data: [DONE]")
+
+
+def test_an_engine_that_wants_another_key_is_named_as_such(tmp_path: Path):
+    with ChatUpstream() as engine:
+        engine.wants_key = True
+        with gateway(tmp_path, engine, ready=False) as served:
+            until(lambda: served.http.get("/readyz").json()["reasons"] == ["no engine answers: answers 401"])
 
 
 def test_a_request_does_not_wait_longer_than_it_may(tmp_path: Path, free_port: int):

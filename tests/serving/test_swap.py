@@ -343,7 +343,7 @@ async def test_a_restarted_engine_gets_its_adapters_again_before_they_are_live(w
     await manager.reconcile()
     for engine in world.engines:
         engine.up = False
-    await reconciled(manager, lambda: manager.ready() == ["no engine answers"])
+    await reconciled(manager, lambda: manager.ready() == ["no engine answers: the connection broke"])
     assert not manager.is_live(adapter)
     assert not manager.is_live("base")
     for engine in world.engines:
