@@ -36,6 +36,8 @@ def _chat(body: dict[str, Any]) -> None:
     for field, needed in NEEDS.items():
         if not body.get(needed):
             body.pop(field, None)
+    if isinstance(body.get("tool_choice"), dict):
+        body["tool_choice"]["function"]["name"] = body["tools"][0]["function"]["name"]
 
 
 def _feedback(body: dict[str, Any]) -> None:
