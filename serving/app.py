@@ -19,7 +19,6 @@ from ops.registry import Registry
 from ops.secrets import load_secret, subkey
 from ops.settings import SamplingSettings, Settings
 from serving import chat, docs_page, feedback, health, models_route, openapi
-from serving.admin import create_admin_app
 from serving.answering import Rooms
 from serving.auth import Authenticator
 from serving.capture import Capture
@@ -103,7 +102,10 @@ def create_app(
 
     app = Gateway(title="Plaudit", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
     app.hot, app.admin_port = hot, settings.admin_port
-    app.admin = create_admin_app(settings, keys, registry, log, manager, told)
+    if settings.admin_port is not None:
+        from serving.admin import create_admin_app  # some megabytes, where nobody asks for it
+
+        app.admin = create_admin_app(settings, keys, registry, log, manager, told)
     app.router.add_route(chat.PATH, hot, methods=["POST"], name="create_chat_completion")
     app.include_router(feedback.router(log, receipts, index, authenticator, quota, origins, user_secret))
     app.include_router(models_route.router(keys, quota))
