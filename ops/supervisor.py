@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -15,8 +13,9 @@ from pathlib import Path
 
 import structlog
 
+from ops.process import die_with_parent
+
 _LOG = structlog.get_logger()
-_PR_SET_PDEATHSIG = 1
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 30.0
 _USER_ERROR = 2
 _STABLE_S = 60.0
@@ -110,7 +109,7 @@ class Supervisor:
                 stderr=subprocess.STDOUT,
                 env=self._environment,
                 start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                preexec_fn=die_with_parent,
             )
         child.started = time.monotonic()
 
@@ -123,10 +122,6 @@ class Supervisor:
         child.status = child.process.returncode
         child.process, child.restart_at = None, now + child.backoff
         child.backoff = min(child.backoff * 2, _LONGEST_BACKOFF_S)
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from filelock import FileLock, Timeout
 
@@ -51,7 +51,7 @@ def running(settings: Settings, say: Callable[[str], None]) -> Iterator[Supervis
     try:
         _check_ports(settings)
         environment = environment_of(settings)
-        _prepare_model(environment)
+        prepare_model(environment)
         _check_adapters(settings)
         first_key = _first_key(settings)
         if first_key is not None:
@@ -136,9 +136,10 @@ def _check_ports(settings: Settings) -> None:
         check_port(name, host, port)
 
 
-def _prepare_model(environment: dict[str, str]) -> None:
-    """In a process of its own, so that this one never holds PyTorch."""
-    done = subprocess.run([sys.executable, "-m", "ops.cli", "prepare"], env=environment, stdin=subprocess.DEVNULL)
+def prepare_model(environment: dict[str, str], output: TextIO | None = None) -> None:
+    """In a process of its own, so that this one never holds PyTorch. Raises `CommandError`."""
+    argv = [sys.executable, "-m", "ops.cli", "prepare"]
+    done = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, stdout=output)
     if done.returncode:
         raise CommandError("the model could not be prepared; the reason is above")
 

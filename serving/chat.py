@@ -157,7 +157,9 @@ class _Exchange:
         await self._send({"type": "http.response.body", "body": body})
 
     async def fail(self, scope: Scope, receive: Receive, error: ApiError) -> None:
-        """Tell the error: as the answer, or as the end of a stream that has begun."""
+        """Tell the error: as the answer, or as the end of a stream that has begun; nothing when the answer is out."""
+        if self.status == 200:
+            return
         self.status = error.status
         if self._stream is not None and self.streaming:
             await self._stream.fail(error.body)

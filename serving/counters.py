@@ -12,6 +12,7 @@ from pathlib import Path
 
 from limits.aio.storage import Storage
 
+from ops.process import is_alive
 from serving.tables import write_ahead
 
 _BUSY_S = 0.25
@@ -30,7 +31,6 @@ INSERT INTO counts VALUES (:key, :amount, :now + :expiry, :holder) ON CONFLICT (
   holder = CASE WHEN expires > :now AND lives(holder) THEN holder ELSE :holder END
 RETURNING value"""
 _GET = "SELECT value, expires FROM counts WHERE key = :key AND expires > :now"
-
 
 _NOBODY = 0
 
@@ -92,13 +92,5 @@ class SqliteCounters(Storage):
         return self._connection.execute(statement, {**values, "now": self._clock()}).fetchall()
 
 
-def _lives(process: int) -> bool:
-    if process in (_NOBODY, os.getpid()):
-        return True
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+def _lives(holder: int) -> bool:
+    return holder == _NOBODY or is_alive(holder)

@@ -27,7 +27,7 @@ def router(manager: AdapterManager, told: WorkerMetrics) -> APIRouter:
         return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
 
     @routes.get("/metrics")
-    async def metrics_page() -> Response:
+    def metrics_page() -> Response:
         return Response(told.page(metrics.GATEWAY, metrics.LOG), media_type=_PROMETHEUS)
 
     return routes

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import os
 import signal
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from ops.process import die_with_parent
 
 _TERM_S = 3.0  # from SIGTERM to SIGKILL
 _KILL_S = 1.5  # from SIGKILL to giving up on seeing them gone
 _POLL_S = 0.05
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 class ProcessGroup:
@@ -39,7 +37,7 @@ class ProcessGroup:
                 stdout=sink,
                 stderr=sink,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         return cls(leader)
 
@@ -99,9 +97,3 @@ def _signal(group: int, number: int) -> bool:
     except (ProcessLookupError, PermissionError):
         return False
     return True
-
-
-def _die_with_parent() -> None:
-    """Runs in the child between fork and exec: nothing but one system call."""
-    if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

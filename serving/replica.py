@@ -11,6 +11,7 @@ from pathlib import Path
 import structlog
 
 from feedback.events import BASE
+from ops import metrics
 from serving.engine import Engine, EngineError, EngineUnavailable
 from serving.null_adapter import NULL
 
@@ -56,7 +57,6 @@ class Replica:
         self.ready = False
         self.outstanding = 0
         """Requests that it is answering for us."""
-        self.restarts = 0
         self.trouble = "not asked yet"
         """Why it is not awake, in words fit for anybody."""
         self.adapters: set[str] = set()
@@ -93,7 +93,8 @@ class Replica:
                 self.trouble = "generates nothing"
                 self.lost("it generates nothing")
                 return
-            self.restarts += self._was_awake and not self.awake
+            if self._was_awake and not self.awake:
+                metrics.ENGINE_RESTARTS.inc()
             self.awake = self._was_awake = True
             self._answered = time.monotonic()
 

@@ -6,8 +6,8 @@ import socket
 import sys
 from collections.abc import Callable
 
-from ops.errors import CommandError
 from ops.logs import configure_logs
+from ops.ports import bind
 from ops.settings import Settings
 from serving.workers import Workers
 
@@ -32,14 +32,7 @@ def run(read_settings: Callable[[], Settings]) -> None:
 
 
 def _listen(setting: str, host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family)
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listening.bind((host, port))
-    except OSError as error:
-        fix = f"set PLAUDIT_{setting.upper()} to another"
-        raise CommandError(f"{setting}={port}: cannot listen on {host} ({error.strerror}); {fix}") from error
+    listening = bind(setting, host, port)
     listening.listen(_BACKLOG)
     listening.setblocking(False)
     return listening

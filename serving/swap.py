@@ -263,11 +263,9 @@ class AdapterManager:
         await self._supply(replica)
         now = self._monotonic()
         if not replica.awake or now - self._looked.get(replica, -LOOK_S) >= LOOK_S:
-            restarts = replica.restarts
             await replica.look()
             replica.ready = replica.ready and self._has_what_it_can(replica)
             self._looked[replica] = now
-            metrics.ENGINE_RESTARTS.inc(replica.restarts - restarts)
             await self._supply(replica)
         before = replica.ready
         replica.ready = self._has_what_it_can(replica)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +19,7 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from ops import metrics
+from ops.process import is_alive
 
 EVERY_S = 1.0
 _STALE_S = 10.0
@@ -31,6 +33,7 @@ class WorkerMetrics:
 
     def __init__(self, folder: Path, slot: int | None) -> None:
         self._folder, self._slot = folder, slot
+        self._writing = threading.Lock()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -45,7 +48,7 @@ class WorkerMetrics:
             self._file.unlink(missing_ok=True)
 
     def page(self, *registries: CollectorRegistry) -> bytes:
-        """These registries in Prometheus' text format, of every worker."""
+        """These registries in Prometheus' text format, of every worker. Reads files: not for the event loop."""
         if self._slot is None:
             return metrics.render(*registries)
         self.write()
@@ -63,9 +66,10 @@ class WorkerMetrics:
 
     def write(self) -> None:
         """Leave this worker's metrics where the others find them."""
-        draft = self._file.with_suffix(".draft")
-        draft.write_bytes(metrics.render(metrics.GATEWAY, metrics.LOG, metrics.ADMIN))
-        draft.rename(self._file)
+        with self._writing:
+            draft = self._file.with_suffix(".draft")
+            draft.write_bytes(metrics.render(metrics.GATEWAY, metrics.LOG, metrics.ADMIN))
+            draft.rename(self._file)
 
     @property
     def _file(self) -> Path:
@@ -74,7 +78,7 @@ class WorkerMetrics:
     async def _run(self) -> None:
         while True:
             try:
-                self.write()
+                await asyncio.to_thread(self.write)
             except OSError as error:
                 _log.warning("metrics_not_written", error=str(error))
             await asyncio.sleep(EVERY_S)
@@ -84,7 +88,7 @@ class WorkerMetrics:
         newest: dict[str, Path] = {}
         for path in sorted(self._folder.glob("*.prom"), key=lambda path: int(path.stem.partition("-")[2])):
             slot, _, pid = path.stem.partition("-")
-            if _is_alive(int(pid)) and _age_s(path) < _STALE_S:
+            if is_alive(int(pid)) and _age_s(path) < _STALE_S:
                 newest[slot] = path
             else:
                 path.unlink(missing_ok=True)
@@ -106,13 +110,3 @@ def _age_s(path: Path) -> float:
         return time.time() - path.stat().st_mtime
     except FileNotFoundError:
         return _STALE_S
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

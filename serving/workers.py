@@ -7,7 +7,6 @@ and SIGINT end it all.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -22,6 +21,7 @@ import structlog
 
 from ops.environment import environment_of
 from ops.errors import UserError
+from ops.process import die_with_parent
 from ops.settings import Settings
 
 READY_WITHIN_S = 30.0
@@ -32,7 +32,6 @@ _BACKOFF_S = (0.5, 15.0)
 _KILL_AFTER_S = 3.0
 _TICK_S = 0.2
 _USER_ERROR = 2
-_PR_SET_PDEATHSIG = 1
 _MALLOC_ARENAS = "2"
 """Memory pools of the C library: left alone it has eight a core, and what its threads free stays in each."""
 
@@ -216,5 +215,4 @@ class Workers:
 def _as_child() -> None:
     """Signals as usual; and should the parent be killed, the kernel ends this process, so that its port is free."""
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent(signal.SIGKILL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import signal
@@ -20,11 +19,11 @@ from pathlib import Path
 
 from ops.bench.load import Load, Result, result_of
 from ops.errors import CommandError
+from ops.process import die_with_parent
 
 Cpus = frozenset[int] | None
 """Where a process may run; None: anywhere."""
 
-_PR_SET_PDEATHSIG = 1
 _TERM_S, _KILL_S = 8.0, 5.0
 _POLL_S = 0.05
 
@@ -62,14 +61,11 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     process.wait(_KILL_S)
 
 
-def _at_birth(cpus: Cpus) -> Callable[[], None] | None:
+def _at_birth(cpus: Cpus) -> Callable[[], None]:
     """Runs between fork and exec: the CPUs, and SIGTERM should the bench itself be killed."""
-    if sys.platform != "linux":
-        return None
-    libc = ctypes.CDLL(None)
 
     def set_up() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        die_with_parent()
         if cpus is not None:
             os.sched_setaffinity(0, cpus)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
 import tempfile
 import time
@@ -21,11 +20,11 @@ from feedback.log import EventLog
 from ops.bench.children import child, free_ports
 from ops.bench.targets import Target, plaudit
 from ops.environment import environment_of
-from ops.errors import CommandError
 from ops.models import ModelRef, prepared
 from ops.open_log import open_log_of
 from ops.registry import AdapterManifest, GateResult, Registry
 from ops.settings import Settings, load_settings
+from ops.up import prepare_model
 
 _ASK_TIMEOUT_S = 10.0
 _LOG_TAIL_LINES = 8
@@ -80,7 +79,8 @@ def stage(engines: int) -> Iterator[Stage]:
     models = load_settings(model="starter").models_dir.absolute()
     with tempfile.TemporaryDirectory(prefix="plaudit-bench-") as folder, ExitStack() as running:
         gateway, homes = _settings(Path(folder), models, engines)
-        _prepare(gateway)
+        gateway.data_dir.mkdir(parents=True)
+        prepare_model(environment_of(gateway), sys.stderr)
         for home in homes:
             argv = [sys.executable, "-m", "ops.cli", "engine"]
             running.enter_context(child(argv, home.run_dir / "keeper.log", environment=environment_of(home)))
@@ -99,15 +99,6 @@ def _settings(folder: Path, models: Path, engines: int) -> tuple[Settings, list[
     homes = [load_settings(data_dir=folder / f"engine-{number}", **common) for number in range(engines)]
     addresses = tuple(f"unix:{home.engine_socket}" for home in homes)
     return load_settings(data_dir=folder / "gateway", engine_urls=addresses, **common), homes
-
-
-def _prepare(settings: Settings) -> None:
-    """In a process of its own, so that this one never holds PyTorch."""
-    settings.data_dir.mkdir(parents=True)
-    argv = [sys.executable, "-m", "ops.cli", "prepare"]
-    done = subprocess.run(argv, env=environment_of(settings), stdin=subprocess.DEVNULL, stdout=sys.stderr)
-    if done.returncode:
-        raise CommandError("the starter model could not be prepared; the reason is above")
 
 
 async def _loaded(engine: str) -> set[str]:

@@ -84,7 +84,6 @@ def gateway_settings(folder: Path, engine_url: str, workers: int) -> Settings:
         host="127.0.0.1",
         port=port,
         engine_urls=(engine_url,),
-        engine_url=engine_url,
         workers=workers,
         log_backend="sqlite",
         page="off",

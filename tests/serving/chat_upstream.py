@@ -1,9 +1,9 @@
 """A small server that speaks vLLM's HTTP API, in a thread of its own: what it is asked decides how it behaves.
 
 The last message is the script: "say X" answers X; "slowly" sends a word and then waits until it is let go; "break"
-breaks off in mid-stream; "much N" says N long words; "call" calls a function; "fail" answers 500; "refuse" 400; "late"
-answers nothing at all. Anything else is answered by the word that is the model's own (`word_of`), so that a test sees
-who answered though no client is told.
+breaks off in mid-stream; "much N" says N long words; "call" calls a function, "call oddly" with an id that is none;
+"fail" answers 500; "refuse" 400; "late" answers nothing at all. Anything else is answered by the word that is the
+model's own (`word_of`), so that a test sees who answered though no client is told.
 """
 
 from __future__ import annotations
@@ -128,7 +128,9 @@ class ChatUpstream:
                 return await self._stream(request, body, script, text)
             if script.startswith(("slowly", "late")):
                 await self._wait()
-            return web.json_response(_calling(body) if script == "call" else _whole(body, text))
+            if script.startswith("call"):
+                return web.json_response(_calling(body) if script == "call" else _calling(body, call_id=7))
+            return web.json_response(_whole(body, text))
         except (asyncio.CancelledError, ConnectionResetError):
             self.aborted += 1
             raise
@@ -179,8 +181,8 @@ def _arguments(part: str) -> dict[str, Any]:
     return {"function": {"arguments": part}}
 
 
-def _calling(body: dict[str, Any]) -> dict[str, Any]:
-    call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "".join(ARGUMENTS)}}
+def _calling(body: dict[str, Any], call_id: Any = "c1") -> dict[str, Any]:
+    call = {"id": call_id, "type": "function", "function": {"name": "add", "arguments": "".join(ARGUMENTS)}}
     reply = _whole(body, "")
     reply["choices"][0] |= {"message": {"role": "assistant", "content": "", "tool_calls": [call]}, "finish_reason": "tool_calls"}
     return reply

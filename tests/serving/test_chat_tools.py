@@ -37,6 +37,13 @@ def test_a_streamed_call_comes_piece_by_piece_and_is_written_down_whole(served: 
     assert served.completion(chunks[0]["id"]).text.tool_calls == (CALLED,)
 
 
+def test_an_answer_that_is_out_is_not_followed_by_an_error(served: Gateway):
+    for _ in range(2):  # over one connection, which a second answer to the first request would have broken
+        reply = served.http.post("/v1/chat/completions", headers=served.bearer, json=question("call oddly") | {"tools": [TOOL]})
+        assert reply.status_code == 200
+        assert reply.json()["choices"][0]["message"]["tool_calls"][0]["id"] == 7
+
+
 def test_a_conversation_with_tools_reaches_the_engine_as_it_was(served: Gateway, upstream: ChatUpstream):
     call = {"id": "c1", "type": "function", "function": {"name": "add", "arguments": "{}"}}
     messages = [

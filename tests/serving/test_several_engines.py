@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from chat_upstream import BASE, ChatUpstream, word_of
 from engine_twin import EngineTwin
@@ -87,6 +88,16 @@ def test_a_key_pays_for_what_it_hangs_up_on(tmp_path: Path):
         body = question("slowly " + "many words to be paid for" * 4) | {"stream": True}
         with served.http.stream("POST", "/v1/chat/completions", headers=headers, json=body) as reply:
             assert next(reply.iter_lines())
+        until(lambda: engine.aborted == 1)
+        until(lambda: served.http.post("/v1/chat/completions", headers=headers, json=question()).status_code == 429)
+
+
+def test_a_key_pays_for_a_prompt_that_it_does_not_wait_for(tmp_path: Path):
+    with ChatUpstream() as engine, gateway(tmp_path, engine) as served:
+        secret, _ = served.keys.create("default", "app", "tests", limits=KeyLimits(tokens_per_min=20))
+        headers = {"authorization": f"Bearer {secret}"}
+        with pytest.raises(httpx.ReadTimeout):
+            served.http.post("/v1/chat/completions", headers=headers, json=question("late " + "word " * 20), timeout=0.5)
         until(lambda: engine.aborted == 1)
         until(lambda: served.http.post("/v1/chat/completions", headers=headers, json=question()).status_code == 429)
 
