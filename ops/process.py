@@ -11,6 +11,11 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
+def module(name: str, *arguments: str) -> list[str]:
+    """The command that runs one of our modules with this interpreter, whatever folders of such names lie around here."""
+    return [sys.executable, "-P", "-m", name, *arguments]
+
+
 def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
     """Have the kernel send this process a signal when its parent dies (Linux; elsewhere it outlives it).
 
@@ -18,6 +23,12 @@ def die_with_parent(number: signal.Signals = signal.SIGTERM) -> None:
     """
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+
+
+def as_child() -> None:
+    """For a child whose parent blocks signals: signals as usual; and should the parent be killed, the kernel kills it too."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    die_with_parent(signal.SIGKILL)
 
 
 def is_alive(pid: int) -> bool:

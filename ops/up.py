@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -23,6 +22,7 @@ from ops.errors import CommandError
 from ops.logs import configure_logs
 from ops.models import prepared
 from ops.ports import check_port
+from ops.process import module
 from ops.registry import Registry
 from ops.settings import Settings
 from ops.supervisor import ChildSpec, Supervisor
@@ -33,7 +33,7 @@ PROCESSES = ("engine", "serve", "train", "control")
 def child_specs(settings: Settings) -> list[ChildSpec]:
     """One child per process; without the engine where engines run elsewhere."""
     names = [name for name in PROCESSES if name != "engine" or not settings.engine_urls]
-    command = [sys.executable, "-m", "ops.cli"]
+    command = module("ops.cli")
     log_names = {"engine": "keeper", "serve": "gateway", "train": "trainer", "control": "controller"}
     return [ChildSpec(name, [*command, name], settings.run_dir / f"{log_names[name]}.log") for name in names]
 
@@ -138,7 +138,7 @@ def _check_ports(settings: Settings) -> None:
 
 def prepare_model(environment: dict[str, str], output: TextIO | None = None) -> None:
     """In a process of its own, so that this one never holds PyTorch. Raises `CommandError`."""
-    argv = [sys.executable, "-m", "ops.cli", "prepare"]
+    argv = module("ops.cli", "prepare")
     done = subprocess.run(argv, env=environment, stdin=subprocess.DEVNULL, stdout=output)
     if done.returncode:
         raise CommandError("the model could not be prepared; the reason is above")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from feedback.events import BASE
+from ops.process import module
 from ops.settings import EngineSettings
 
 Device = Literal["cpu", "gpu"]
@@ -52,7 +52,7 @@ def engine_command(
     """
     config = json.loads((model / "config.json").read_text())
     argv = (
-        *(sys.executable, "-m", "vllm.entrypoints.openai.api_server"),
+        *module("vllm.entrypoints.openai.api_server"),
         *("--model", str(model), "--served-model-name", BASE, "--uds", str(socket)),
         *("--max-model-len", str(settings.max_model_len or _max_model_len(config))),
         *("--enable-lora", "--max-lora-rank", str(settings.max_lora_rank)),

@@ -1,38 +1,50 @@
-"""``plaudit serve``: the gateway until SIGTERM or SIGINT; running answers are finished first. SIGHUP replaces its workers."""
+"""``plaudit serve``: gives its process to the gateway's parent, and tells that one the settings of now whenever it asks.
+
+The parent (`serving.workers`) lives as long as the gateway does and is made of the standard library alone, so that it
+costs a tenth of a worker's memory; what settings need is loaded in a process that ends again.
+"""
 
 from __future__ import annotations
 
-import socket
+import json
+import os
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
-from ops.logs import configure_logs
-from ops.ports import bind
-from ops.settings import Settings
-from serving.workers import Workers
+from ops.environment import environment_of
+from ops.errors import UserError
+from ops.process import module
+from ops.settings import Settings, load_settings
+from serving.plan import Plan
 
-_BACKLOG = 2048
+
+def run(flags: Mapping[str, Any]) -> NoReturn:
+    """Become the gateway's parent. ``flags``: settings from the command line; they hold at every SIGHUP too."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, module("serving.workers", json.dumps(dict(flags), default=str)))
 
 
-def run(read_settings: Callable[[], Settings]) -> None:
-    """Serve until told to stop. Raises `CommandError` for a port that is taken.
-
-    ``read_settings`` is called now and at every SIGHUP; where to listen is settled once.
-    """
-    configure_logs("gateway")
-    settings = read_settings()
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    sockets = [_listen("port", settings.host, settings.port)]
+def plan_of(settings: Settings) -> Plan:
+    """What the parent has to know. Makes the data folder."""
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    listen = [("port", settings.host, settings.port)]
     if settings.admin_port is not None:
-        sockets.append(_listen("admin_port", settings.admin_host, settings.admin_port))
-    print(f"The gateway listens at http://{settings.host}:{settings.port}; /readyz says whether it can answer.", file=sys.stderr)
-    status = Workers(settings, sockets, read_settings).run()
-    if status:
-        sys.exit(status)
+        listen.append(("admin_port", settings.admin_host, settings.admin_port))
+    return Plan(
+        environment=environment_of(settings),
+        listen=listen,
+        workers=settings.workers,
+        run_dir=str(settings.run_dir.absolute()),
+        drain_s=settings.limits.drain_s,
+        request_timeout_s=settings.limits.request_timeout_s,
+    )
 
 
-def _listen(setting: str, host: str, port: int) -> socket.socket:
-    listening = bind(setting, host, port)
-    listening.listen(_BACKLOG)
-    listening.setblocking(False)
-    return listening
+if __name__ == "__main__":
+    try:
+        print(plan_of(load_settings(**json.loads(sys.argv[1]))).to_json())
+    except UserError as error:
+        print(f"plaudit: {error}", file=sys.stderr)
+        sys.exit(2)

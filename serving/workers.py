@@ -1,5 +1,6 @@
 """The gateway's parent process: it owns the listening sockets, keeps ``workers`` processes on them, and replaces them.
 
+It imports the standard library alone, and so needs little memory however long it runs; `serving.serve` reads settings.
 SIGHUP replaces all workers by new ones with the settings and the code of now: the new ones are ready before the old
 ones stop accepting, and the sockets (host and port stay) are open all the time, so no connection is refused. SIGTERM
 and SIGINT end it all.
@@ -14,19 +15,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 
-import structlog
-
-from ops.environment import environment_of
 from ops.errors import UserError
-from ops.process import die_with_parent
-from ops.settings import Settings
+from ops.ports import bind
+from ops.process import as_child, module
+from serving.plan import Plan, read_plan
 
 READY_WITHIN_S = 30.0
 """How long a worker that replaces another waits for engines and adapters before it takes requests all the same."""
 
+_BACKLOG = 2048
 _START_S = 90.0
 _BACKOFF_S = (0.5, 15.0)
 _KILL_AFTER_S = 3.0
@@ -36,8 +38,6 @@ _MALLOC_ARENAS = "2"
 """Memory pools of the C library: left alone it has eight a core, and what its threads free stays in each."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass
@@ -76,9 +76,9 @@ class Worker:
 class Workers:
     """Not thread-safe; call `run` in the main thread."""
 
-    def __init__(self, settings: Settings, sockets: Sequence[socket.socket], reload: Callable[[], Settings]) -> None:
-        """``reload`` gives the settings of now, at a SIGHUP."""
-        self._settings, self._sockets, self._reload = settings, sockets, reload
+    def __init__(self, plan: Plan, sockets: Sequence[socket.socket], flags: str) -> None:
+        """``flags``: what a plan is read with, at a SIGHUP."""
+        self._plan, self._sockets, self._flags = plan, sockets, flags
         self._now: list[Worker] = []
         self._fresh: list[Worker] = []
         self._leaving: list[Worker] = []
@@ -91,7 +91,7 @@ class Workers:
     def run(self) -> int:
         """Until SIGTERM or SIGINT; the exit status."""
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-        self._now = [self._start(slot, 0.0) for slot in range(self._settings.workers)]
+        self._now = [self._start(slot, 0.0) for slot in range(self._plan.workers)]
         self._tell()
         while True:
             came = signal.sigtimedwait(_SIGNALS, _TICK_S)
@@ -110,11 +110,11 @@ class Workers:
     def _renew(self) -> None:
         """Start the next generation, with the settings of now."""
         try:
-            self._settings = self._reload()
+            self._plan = read_plan(self._flags)
         except UserError as error:
-            _log.error("settings_not_reloaded", error=str(error))
+            _log("error", "settings_not_reloaded", error=str(error))
             return
-        self._fresh = [self._start(slot, READY_WITHIN_S) for slot in range(self._settings.workers)]
+        self._fresh = [self._start(slot, READY_WITHIN_S) for slot in range(self._plan.workers)]
 
     def _refused_at_start(self) -> bool:
         """Whether something that only the user can mend ended a worker before any has listened."""
@@ -128,7 +128,7 @@ class Workers:
         self._hand_over(now)
         for worker in self._leaving:
             if worker.kill_at is not None and now > worker.kill_at and not worker.has_ended():
-                _log.warning("worker_killed", pid=worker.process.pid)
+                _log("warning", "worker_killed", pid=worker.process.pid)
                 worker.process.kill()
         self._leaving = [worker for worker in self._leaving if not worker.has_ended()]
 
@@ -138,12 +138,12 @@ class Workers:
         for worker in ended:
             if now - worker.started > _BACKOFF_S[1]:
                 self._backoff_s = _BACKOFF_S[0]
-            _log.warning("worker_died", pid=worker.process.pid, status=worker.process.returncode, restart_in_s=self._backoff_s)
+            _log("warning", "worker_died", pid=worker.process.pid, status=worker.process.returncode, restart_in_s=self._backoff_s)
             self._start_at = now + self._backoff_s
             self._backoff_s = min(2 * self._backoff_s, _BACKOFF_S[1])
             self._now.remove(worker)
-        if len(self._now) < self._settings.workers and now >= self._start_at:
-            free = set(range(self._settings.workers)) - {worker.slot for worker in self._now}
+        if len(self._now) < self._plan.workers and now >= self._start_at:
+            free = set(range(self._plan.workers)) - {worker.slot for worker in self._now}
             self._now += [self._start(slot, 0.0) for slot in sorted(free)]
             self._tell()
 
@@ -152,7 +152,7 @@ class Workers:
         if not self._fresh:
             return
         if any(worker.has_ended() for worker in self._fresh) or now - self._fresh[0].started > _START_S:
-            _log.error("workers_not_replaced", reason="a new worker did not become ready; the old ones go on")
+            _log("error", "workers_not_replaced", reason="a new worker did not become ready; the old ones go on")
             for worker in self._fresh:
                 worker.process.kill()
             self._leaving += self._fresh
@@ -160,23 +160,23 @@ class Workers:
         elif all(worker.is_ready() for worker in self._fresh):
             for worker in self._now:
                 worker.process.send_signal(signal.SIGUSR1)
-                worker.kill_at = now + self._settings.limits.request_timeout_s + READY_WITHIN_S
+                worker.kill_at = now + self._plan.request_timeout_s + READY_WITHIN_S
             self._leaving += self._now
             self._now, self._fresh = self._fresh, []
             self._generation += 1
             self._tell()
-            _log.info("workers_replaced", generation=self._generation)
+            _log("info", "workers_replaced", generation=self._generation)
 
     def _start(self, slot: int, ready_within_s: float) -> Worker:
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         fds = [listening.fileno() for listening in self._sockets]
         process = subprocess.Popen(
-            [sys.executable, "-m", "serving.worker", *map(str, (slot, writing, ready_within_s, *fds))],
+            module("serving.worker", *map(str, (slot, writing, ready_within_s, *fds))),
             pass_fds=(writing, *fds),
             stdin=subprocess.DEVNULL,
-            env=environment_of(self._settings) | {"MALLOC_ARENA_MAX": os.environ.get("MALLOC_ARENA_MAX", _MALLOC_ARENAS)},
-            preexec_fn=_as_child,
+            env={"MALLOC_ARENA_MAX": _MALLOC_ARENAS} | self._plan.environment,
+            preexec_fn=as_child,
         )
         os.close(writing)
         return Worker(slot, process, reading)
@@ -189,7 +189,7 @@ class Workers:
         for worker in workers:
             if not worker.has_ended():
                 worker.process.send_signal(signal.SIGTERM)
-        deadline = time.monotonic() + self._settings.limits.drain_s + _KILL_AFTER_S
+        deadline = time.monotonic() + self._plan.drain_s + _KILL_AFTER_S
         for worker in workers:
             try:
                 worker.process.wait(max(0.0, deadline - time.monotonic()))
@@ -205,14 +205,37 @@ class Workers:
             "generation": self._generation,
             "workers": [worker.process.pid for worker in self._now],
         }
-        path = self._settings.run_dir / "gateway.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path = Path(self._plan.run_dir) / "gateway.json"
         draft = path.with_suffix(f".{os.getpid()}")
         draft.write_text(json.dumps(state))
         draft.rename(path)
 
 
-def _as_child() -> None:
-    """Signals as usual; and should the parent be killed, the kernel ends this process, so that its port is free."""
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    die_with_parent(signal.SIGKILL)
+def _listen(setting: str, host: str, port: int) -> socket.socket:
+    listening = bind(setting, host, port)
+    listening.listen(_BACKLOG)
+    listening.setblocking(False)
+    return listening
+
+
+def _log(level: str, event: str, **fields: object) -> None:
+    """A line like those of `ops.logs`."""
+    line = {**fields, "event": event, "process": "gateway", "level": level, "timestamp": datetime.now(UTC).isoformat()}
+    print(json.dumps(line, default=str), file=sys.stderr, flush=True)
+
+
+def main(flags: str) -> int:
+    """Serve until told to stop; the exit status. Raises `UserError` for settings or ports that cannot be."""
+    plan = read_plan(flags)
+    sockets = [_listen(*where) for where in plan.listen]
+    _, host, port = plan.listen[0]
+    print(f"The gateway listens at http://{host}:{port}; /readyz says whether it can answer.", file=sys.stderr)
+    return Workers(plan, sockets, flags).run()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1]))
+    except UserError as error:
+        print(f"plaudit: {error}", file=sys.stderr)
+        sys.exit(_USER_ERROR)

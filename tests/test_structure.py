@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,20 @@ def test_the_log_and_the_operators_side_load_without_models_or_web_frameworks(pa
     for path in files_of(package):
         heavy = {name.split(".")[0] for name in imports_of(path.read_text())} & HEAVY
         assert not heavy, f"{path.relative_to(ROOT)} imports {heavy}"
+
+
+def test_the_gateways_parent_is_made_of_the_standard_library_alone():
+    """It lives as long as the gateway: what it imports is memory for nothing."""
+    loaded = modules_after("import serving.workers") - modules_after("pass")
+    assert "serving" in loaded
+    assert loaded <= sys.stdlib_module_names | {"serving", "ops"}
+
+
+def modules_after(statement: str) -> set[str]:
+    """Names of the packages that a fresh interpreter has loaded then."""
+    code = f"{statement}\nimport sys; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60, cwd=ROOT)
+    return {name.split(".")[0] for name in done.stdout.split()}
 
 
 def test_kafka_is_known_to_one_module():

@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -19,7 +18,7 @@ from pathlib import Path
 
 from ops.bench.load import Load, Result, result_of
 from ops.errors import CommandError
-from ops.process import die_with_parent
+from ops.process import die_with_parent, module
 
 Cpus = frozenset[int] | None
 """Where a process may run; None: anywhere."""
@@ -90,7 +89,7 @@ def apply(load: Load, cpus: Cpus = None) -> Result:
     """The load from a process of its own. Raises `CommandError` if that fails itself."""
     timeout_s = load.seconds + load.deadline_s + 60
     done = subprocess.run(
-        [sys.executable, "-m", "ops.bench.load"],
+        module("ops.bench.load"),
         input=json.dumps(asdict(load)).encode(),
         capture_output=True,
         timeout=timeout_s,

@@ -22,6 +22,7 @@ from ops.bench.targets import Target, plaudit
 from ops.environment import environment_of
 from ops.models import ModelRef, prepared
 from ops.open_log import open_log_of
+from ops.process import module
 from ops.registry import AdapterManifest, GateResult, Registry
 from ops.settings import Settings, load_settings
 from ops.up import prepare_model
@@ -82,7 +83,7 @@ def stage(engines: int) -> Iterator[Stage]:
         gateway.data_dir.mkdir(parents=True)
         prepare_model(environment_of(gateway), sys.stderr)
         for home in homes:
-            argv = [sys.executable, "-m", "ops.cli", "engine"]
+            argv = module("ops.cli", "engine")
             running.enter_context(child(argv, home.run_dir / "keeper.log", environment=environment_of(home)))
         log = running.enter_context(open_log_of(gateway))
         addresses = tuple(f"unix:{home.engine_socket}" for home in homes)

@@ -13,6 +13,7 @@ from ops.bench import litellm
 from ops.bench.children import Cpus, child, free_ports, wait_for
 from ops.cli import load as attribute
 from ops.environment import environment_of
+from ops.process import module
 from ops.settings import Settings, load_settings
 
 _START_S = 60.0
@@ -55,7 +56,7 @@ def available_cpus() -> frozenset[int]:
 def stub(folder: Path, cpus: Cpus, *flags: str) -> Iterator[Target]:
     (port,) = free_ports(1)
     log = folder / "stub.log"
-    with child([sys.executable, "-m", "ops.bench.stub", "--port", str(port), *flags], log, cpus=cpus) as process:
+    with child(module("ops.bench.stub", "--port", str(port), *flags), log, cpus=cpus) as process:
         url = f"http://127.0.0.1:{port}"
         wait_for(f"{url}/health", process, log, _START_S)
         yield Target("direct", url, "base")
@@ -69,7 +70,7 @@ def plaudit(settings: Settings, cpus: Cpus) -> Iterator[Target]:
     store.ensure_project(settings.project)
     key: str = store.create(project=settings.project, role="app", name="bench")[0]
     store.close()
-    argv = [sys.executable, "-m", "ops.cli", "serve"]
+    argv = module("ops.cli", "serve")
     with child(argv, log, cpus=cpus, environment=environment_of(settings)) as process:
         url = f"http://{settings.host}:{settings.port}"
         wait_for(f"{url}/readyz", process, log, max(_START_S, settings.engine.start_timeout_s))

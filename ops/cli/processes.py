@@ -60,8 +60,7 @@ def serve(
 ) -> None:
     """Run the gateway until SIGTERM; running answers are finished first. SIGHUP replaces its processes by new ones."""
     flags = {"host": host, "port": port, "admin_port": admin_port, "workers": workers, "project": project}
-    urls = tuple(engine_url) if engine_url else None
-    load("serving.serve:run")(lambda: settings_from(data_dir, model=model, engine_urls=urls, **flags))
+    load("serving.serve:run")({"data_dir": data_dir, "model": model, "engine_urls": engine_url or None} | flags)
 
 
 def train(

@@ -23,6 +23,7 @@ from ops.demo.report import closing_line, write_report
 from ops.environment import environment_of
 from ops.errors import CommandError
 from ops.open_log import open_log_of
+from ops.process import module
 from ops.settings import Settings
 from ops.up import readiness, running, stop_on_signals
 
@@ -200,7 +201,7 @@ async def _talk(demo: Demo, crowd: Crowd) -> None:
 
 
 def _prepare(settings: Settings) -> None:
-    done = subprocess.run([sys.executable, "-m", "ops.cli", "prepare"], env=environment_of(settings), stdin=subprocess.DEVNULL)
+    done = subprocess.run(module("ops.cli", "prepare"), env=environment_of(settings), stdin=subprocess.DEVNULL)
     if done.returncode:
         raise CommandError("the starter model could not be prepared; the reason is above")
 
@@ -215,7 +216,7 @@ def _check(reasons: list[str], restarts: dict[str, int]) -> None:
 
 def _evaluate(settings: Settings, facts: Facts, plan: Plan) -> dict[str, Any]:
     champion = facts.rollout.champion if facts.rollout is not None else "base"
-    command = [sys.executable, "-m", "ops.cli", "evaluate", "--champion", champion, "--initial", "base", "--json"]
+    command = module("ops.cli", "evaluate", "--champion", champion, "--initial", "base", "--json")
     done = subprocess.run(
         [*command, "--prompts", str(plan.evaluation_prompts)], env=environment_of(settings), stdout=subprocess.PIPE, timeout=300
     )

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -19,8 +18,7 @@ from gateway_parts import question, until
 from feedback.events import CompletionCreated, Event, Topic
 from feedback.log import TopicReader
 from feedback.sqlite_log import SqliteLog
-
-CODE = "from ops.settings import load_settings; from serving.serve import run; run(load_settings)"
+from ops.process import module
 
 
 @contextmanager
@@ -37,7 +35,7 @@ def process(
         }
         | {f"PLAUDIT_{name.upper()}": str(value) for name, value in settings.items()}
     )
-    gateway = subprocess.Popen([sys.executable, "-c", CODE], env=environment, cwd=cwd, stdout=subprocess.PIPE, text=True)
+    gateway = subprocess.Popen(module("ops.cli", "serve"), env=environment, cwd=cwd, stdout=subprocess.PIPE, text=True)
     try:
         assert gateway.stdout is not None
         key = gateway.stdout.readline().split()[-1]
@@ -109,6 +107,16 @@ def test_an_answer_that_takes_longer_than_the_drain_ends_with_an_error(tmp_path:
         gateway.wait(10)
     assert json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "shutting_down"
     assert late.result().json()["error"]["code"] == "shutting_down"
+
+
+def test_folders_of_our_packages_names_in_the_current_directory_are_not_run(
+    tmp_path: Path, upstream: ChatUpstream, free_port: int
+):
+    for package in ("ops", "serving", "feedback"):
+        (tmp_path / "here" / package).mkdir(parents=True)
+        (tmp_path / "here" / package / "__init__.py").write_text("raise SystemExit('somebody else's')")
+    with process(tmp_path / "data", upstream, free_port, cwd=tmp_path / "here") as (_, client):
+        assert client.post("/v1/chat/completions", json=question()).status_code == 200
 
 
 def is_listening(port: int) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from chat_upstream import ChatUpstream
 from gateway_parts import question, until
 from test_serve import events_in, process
@@ -119,6 +120,30 @@ def test_new_workers_have_the_settings_of_now(tmp_path: Path, upstream: ChatUpst
         parent.send_signal(signal.SIGHUP)
         until(lambda: state(tmp_path)["generation"] >= 1, 60)
         until(lambda: client.post("/v1/chat/completions", json=many).status_code == 200, 20)
+
+
+def test_settings_that_are_wrong_replace_nobody(
+    tmp_path: Path, upstream: ChatUpstream, free_port: int, capfd: pytest.CaptureFixture[str]
+):
+    settings = tmp_path / "plaudit.toml"
+    with process(tmp_path, upstream, free_port, cwd=tmp_path) as (parent, client):
+        settings.write_text("[limits]\nmax_n = 99\n")
+        parent.send_signal(signal.SIGHUP)
+        told: list[str] = []
+        until(lambda: any("settings_not_reloaded" in line for line in lines_of(capfd, told)), 30)
+        (line,) = (json.loads(line) for line in told if "settings_not_reloaded" in line)
+        assert line["error"].startswith("limits.max_n=99: ")
+        assert "plaudit.toml" in line["error"]
+        assert answers(client)
+        settings.unlink()
+        parent.send_signal(signal.SIGHUP)
+        until(lambda: state(tmp_path)["generation"] == 1, 60)
+
+
+def lines_of(capfd: pytest.CaptureFixture[str], told: list[str]) -> list[str]:
+    """What our children have written on standard error, all of it."""
+    told += capfd.readouterr().err.splitlines()
+    return told
 
 
 def test_a_worker_that_dies_is_replaced_and_the_other_serves_on(tmp_path: Path, upstream: ChatUpstream, free_port: int):
