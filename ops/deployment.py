@@ -39,6 +39,11 @@ class Deployment:
         """The base model serves everybody."""
         return cls(project)
 
+    @property
+    def adapters(self) -> tuple[str, ...]:
+        """Those that serve beside or instead of the base."""
+        return tuple(adapter for adapter in (self.champion, self.challenger) if adapter is not None and adapter != BASE)
+
     def after(self, change: RolloutChanged, time: float) -> Deployment:
         """The deployment once ``change`` (of Unix time ``time``) holds. An ended rollout leaves a champion and nothing else."""
         live = change.challenger is not None and change.state not in ENDED

@@ -122,7 +122,7 @@ class Turn:
             Answer(choice, engine_body(request, plan.sampling, choice.adapter, choice.position), now) for choice in plan.choices
         ]
         for choice in plan.choices:
-            rooms.manager.take(choice.adapter)
+            rooms.manager.demand.take(choice.adapter)
 
     @property
     def plaudit(self) -> dict[str, Any]:
@@ -229,7 +229,7 @@ class Turn:
     def end(self) -> None:
         """Give the leases back, and tell the log and the metrics what became of every answer."""
         for choice in self.plan.choices:
-            self._rooms.manager.give_back(choice.adapter)
+            self._rooms.manager.demand.give_back(choice.adapter)
         now = time.monotonic()
         if all(answer.outcome == "ok" for answer in self.answers):
             self._rooms.index.add(self._target, self._receipt_json)

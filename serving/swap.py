@@ -10,15 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import structlog
 
-from feedback.events import BASE, AdapterLive, Event, RolloutChanged
+from feedback.events import BASE, AdapterLive, RolloutChanged
 from feedback.log import EventLog, LogError, TopicReader
 from ops import metrics
 from ops.deployment import Deployment
@@ -26,6 +24,7 @@ from ops.registry import AdapterRefused as Refusal
 from ops.registry import Registry, project_of
 from ops.settings import Settings
 from serving.announce import Announcer
+from serving.demand import Demand
 from serving.engine import Engine, EngineError, EngineTimeout, EngineUnavailable
 from serving.lifecycle import Adapter, State
 from serving.null_adapter import null_adapter_of
@@ -52,9 +51,6 @@ RETRY_S = 30.0
 TRIES = 2
 """An adapter that nobody has served yet is refused when an engine fails it so often."""
 
-PIN_S = 600.0
-"""How long an adapter stays loaded after an operator has asked for it by name."""
-
 
 class AdapterManager:
     """What each project serves, and which engines have it. One event loop; reconciles in a background task."""
@@ -77,11 +73,7 @@ class AdapterManager:
         self._announcer = Announcer(log, gateway_id, clock)
         self._monotonic = monotonic
         self._reader: TopicReader | None = None
-        self._adapters: dict[str, Adapter] = {}
-        self._wanted: dict[str, Deployment] = {}
-        self._served: dict[str, Deployment] = {}
-        self._leases: Counter[str] = Counter()
-        self._pins: dict[str, float] = {}
+        self.demand = Demand(monotonic)
         self._looked: dict[Replica, float] = {}
         self._tending: dict[Replica, asyncio.Task[None]] = {}
         self._telling: asyncio.Task[None] | None = None
@@ -95,8 +87,8 @@ class AdapterManager:
         Raises `EngineUnavailable` as long as the champion is not known or not live yet, or no engine is ready: nobody is
         to get the base instead.
         """
-        served = self._served.get(project)
-        if served is None and (self._reader is None or project in self._unserved()):
+        served = self.demand.served.get(project)
+        if served is None and (self._reader is None or project in self.demand.unserved()):
             raise EngineUnavailable("the champion is not loaded yet")
         deployment = served or Deployment.initial(project)
         if not self.is_live(deployment.champion):
@@ -115,15 +107,6 @@ class AdapterManager:
         """Whether a ready engine has it."""
         return self.router.is_live(adapter)
 
-    def take(self, adapter: str) -> None:
-        """Lease it: until it is given back, it is not unloaded."""
-        self._leases[adapter] += 1
-
-    def give_back(self, adapter: str) -> None:
-        self._leases[adapter] -= 1
-        if not self._leases[adapter]:
-            del self._leases[adapter]
-
     async def pin(self, project: str, adapter: str, deadline: float) -> None:
         """Have an adapter of the project's registry live, for an operator. Raises LookupError, `EngineUnavailable`."""
         if adapter == BASE:
@@ -131,12 +114,11 @@ class AdapterManager:
         if project_of(adapter) != project:
             raise LookupError(f"the project {project} has no adapter {adapter!r}")
         await asyncio.to_thread(self._registry.get, adapter)
-        self._pins[adapter] = self._monotonic() + PIN_S
+        self.demand.pin(adapter)
 
         def live() -> None:
-            known = self._adapters.get(adapter)
-            if known is not None and known.state == State.REFUSED:
-                raise LookupError(f"adapter {adapter} cannot be served: {known.reason}")
+            if self.demand.is_refused(adapter):
+                raise LookupError(f"adapter {adapter} cannot be served: {self.demand.adapters[adapter].reason}")
             if not self.is_live(adapter):
                 raise EngineUnavailable(f"adapter {adapter} is not loaded yet")
 
@@ -148,17 +130,9 @@ class AdapterManager:
             return ["the control topic has not been read yet"]
         if not any(replica.awake for replica in self.replicas):
             return [f"no engine answers: {trouble}" for trouble in sorted({replica.trouble for replica in self.replicas})]
-        if unserved := self._unserved():
+        if unserved := self.demand.unserved():
             return [f"the champion of {len(unserved)} project(s) is not loaded yet"]
         return [] if self.router.ready else ["no engine has all adapters that are served"]
-
-    def _unserved(self) -> set[str]:
-        """Projects whose champion requests do not see yet; refused ones are not waited for."""
-        return {
-            project
-            for project, wanted in self._wanted.items()
-            if wanted.champion != BASE and not self._is_refused(wanted.champion) and project not in self._served
-        }
 
     # the background task
 
@@ -207,7 +181,7 @@ class AdapterManager:
             await self._read()
         except LogError as error:
             problems.append(error)
-        self._admit()
+        self.demand.admit(id for replica in self.replicas for id in replica.others | replica.adapters)
         for replica in self.replicas:
             if replica not in self._tending:
                 self._tending[replica] = asyncio.create_task(self._tend(replica), name="tend")
@@ -225,38 +199,9 @@ class AdapterManager:
         for record in await asyncio.to_thread(self._reader.drain):
             event = record.event
             if isinstance(event.data, RolloutChanged):
-                self._change(event, event.data)
+                self.demand.change(event.project, event.data, event.time)
             elif isinstance(event.data, AdapterLive):
                 self._announcer.heard(event.data)
-
-    def _change(self, event: Event, change: RolloutChanged) -> None:
-        """Take a project's new deployment, unless it names another project's adapters."""
-        for adapter in (change.champion, change.challenger or BASE):
-            if project_of(adapter) not in (None, event.project):
-                _log.error("foreign_adapter", project=event.project, adapter=adapter)
-                return
-        before = self._wanted.get(event.project) or Deployment.initial(event.project)
-        self._wanted[event.project] = before.after(change, event.time)
-
-    def _admit(self) -> None:
-        """Adapters that are used now and were not, and those found on engines, enter the table."""
-        now = self._monotonic()
-        self._pins = {adapter: until for adapter, until in self._pins.items() if until > now}
-        for id in self._used():
-            known = self._adapters.setdefault(id, Adapter(id, now))
-            if known.state == State.DRAINING:
-                known.stray = False
-                known.move(State.VERIFIED, now)
-        for replica in self.replicas:
-            for id in replica.others | replica.adapters:
-                if id not in self._adapters and project_of(id) is not None:
-                    self._adapters[id] = Adapter(id, now, State.DRAINING, stray=True)
-
-    def _used(self) -> list[str]:
-        """Adapters that requests see or are to see, those of running deployments first."""
-        deployments = [*self._served.values(), *self._wanted.values()]
-        named = [a for d in deployments for a in (d.champion, d.challenger) if a is not None and a != BASE]
-        return list(dict.fromkeys([*named, *self._pins]))
 
     async def _tend(self, replica: Replica) -> None:
         """Look at one engine and give it what it lacks. It is ready once it has all that is served and still leased."""
@@ -274,19 +219,18 @@ class AdapterManager:
 
     async def _supply(self, replica: Replica) -> None:
         """Bring what is leased, served and wanted, in this order."""
-        for id in dict.fromkeys([*self._leases, *self._used()]):
+        for id in self.demand.to_supply():
             due = replica.failed.get(id, 0.0) <= self._monotonic()
-            if replica.awake and due and id not in replica.adapters and id != BASE and not self._is_refused(id):
+            if replica.awake and due and id not in replica.adapters and not self.demand.is_refused(id):
                 await self._bring(id, replica)
 
     def _has_what_it_can(self, replica: Replica) -> bool:
         """Whether it has all that is served or leased, but for what it could not be given again."""
-        served = {a for d in self._served.values() for a in (d.champion, d.challenger) if a is not None}
-        return replica.awake and (served | set(self._leases)) - {BASE} - replica.failed.keys() <= replica.adapters
+        return replica.awake and self.demand.in_service() - replica.failed.keys() <= replica.adapters
 
     async def _bring(self, id: str, replica: Replica) -> None:
         """Verify, load, probe. What is live elsewhere, or an engine that does not answer as the base, speaks for the adapter."""
-        adapter = self._adapters.setdefault(id, Adapter(id, self._monotonic()))
+        adapter = self.demand.adapter(id)
         try:
             await asyncio.to_thread(self._registry.verify, id, self._settings.engine.max_lora_rank)
             if adapter.state == State.WANTED:
@@ -316,19 +260,18 @@ class AdapterManager:
             return
         adapter.reason = reason
         adapter.move(State.REFUSED, self._monotonic())
-        wanting = [project for project, wanted in self._wanted.items() if adapter.id in (wanted.champion, wanted.challenger)]
-        self._announcer.refused(adapter.id, reason, wanting)
+        self._announcer.refused(adapter.id, reason, self.demand.wanting(adapter.id))
 
     async def _settle(self) -> None:
         """What is on every ready engine becomes live; flip; retire what is not used any more."""
-        now, used = self._monotonic(), set(self._used())
-        for adapter in list(self._adapters.values()):
+        now, used = self._monotonic(), set(self.demand.used())
+        for adapter in list(self.demand.adapters.values()):
             if adapter.state == State.VERIFIED and adapter.id in used and self.router.is_everywhere(adapter.id):
                 adapter.move(State.LIVE, now)
-        self._flip()
+        self.demand.flip()
         self.router.changed()
-        used = set(self._used())
-        for adapter in list(self._adapters.values()):
+        used = set(self.demand.used())
+        for adapter in list(self.demand.adapters.values()):
             if adapter.id not in used and adapter.state in (State.WANTED, State.VERIFIED, State.LIVE):
                 adapter.move(State.DRAINING, now)
             if adapter.state == State.DRAINING:
@@ -339,7 +282,7 @@ class AdapterManager:
 
     async def _announce(self, patience_s: float | None) -> None:
         """Have the log told what is live or refused; a slow log holds up nobody."""
-        for adapter in list(self._adapters.values()):
+        for adapter in list(self.demand.adapters.values()):
             if adapter.state == State.LIVE and not self._announcer.has_told(adapter.id):
                 self._announcer.live(await asyncio.to_thread(self._registry.get, adapter.id))
         if self._telling is None or self._telling.done():
@@ -348,25 +291,13 @@ class AdapterManager:
         for task in done:
             task.result()
 
-    def _flip(self) -> None:
-        """Let requests see what is wanted as far as it is live. Without a live champion the former deployment stays."""
-        for project, wanted in self._wanted.items():
-            if not self._has_gone_live(wanted.champion):
-                continue
-            live = wanted.challenger is None or self._has_gone_live(wanted.challenger)
-            self._served[project] = wanted if live else replace(wanted, challenger=None, coverage=0.0, rollout_id=None)
-
-    def _has_gone_live(self, adapter: str) -> bool:
-        known = self._adapters.get(adapter)
-        return adapter == BASE or (known is not None and known.state == State.LIVE)
-
     async def _drain(self, adapter: Adapter, now: float) -> None:
         """Unload it everywhere once its last answer has ended and nobody has wanted it for a while."""
-        if self._leases[adapter.id] or now - adapter.since < (STRAY_S if adapter.stray else UNUSED_S):
+        if self.demand.leases[adapter.id] or now - adapter.since < (STRAY_S if adapter.stray else UNUSED_S):
             return
         await self._unload(adapter.id)
         adapter.move(State.GONE, now)
-        del self._adapters[adapter.id]
+        del self.demand.adapters[adapter.id]
         _log.info("adapter_unloaded", adapter=adapter.id)
 
     async def _unload(self, adapter: str) -> None:
@@ -374,17 +305,13 @@ class AdapterManager:
             if replica.awake and adapter in replica.adapters | replica.others:
                 await replica.unregister(adapter)
 
-    def _is_refused(self, adapter: str) -> bool:
-        known = self._adapters.get(adapter)
-        return known is not None and known.state == State.REFUSED
-
     def _measure(self) -> None:
         metrics.ENGINES.set(len(self.replicas))
         metrics.ENGINE_READY.set(len(self.router.ready))
-        lost = [d for d in self._served.values() if not self.is_live(d.champion)]
-        metrics.CHAMPIONS_AWAY.set(len(lost) + len(self._unserved()))
+        lost = [d for d in self.demand.served.values() if not self.is_live(d.champion)]
+        metrics.CHAMPIONS_AWAY.set(len(lost) + len(self.demand.unserved()))
         metrics.ADAPTER_INFO.clear()
-        for project, deployment in self._served.items():
+        for project, deployment in self.demand.served.items():
             metrics.ADAPTER_INFO.labels(project, "champion", deployment.champion).set(1)
             if deployment.challenger is not None:
                 metrics.ADAPTER_INFO.labels(project, "challenger", deployment.challenger).set(1)

@@ -15,8 +15,9 @@ from feedback.log import LogUnavailable
 from feedback.sqlite_log import SqliteLog
 from ops.metrics import GATEWAY
 from ops.registry import Registry
+from serving.demand import PIN_S
 from serving.engine import EngineUnavailable
-from serving.swap import PIN_S, RETRY_S, STRAY_S, UNUSED_S, AdapterManager
+from serving.swap import RETRY_S, STRAY_S, UNUSED_S, AdapterManager
 
 
 @pytest.fixture
@@ -221,19 +222,19 @@ async def test_a_new_champion_replaces_the_old_in_one_step_and_the_old_is_unload
     await manager.reconcile()
     before = manager.deployment("default")
     world.change(champion=new, challenger=new, state="PROMOTED", promotions=1)
-    manager.take(old)
-    manager.take(old)
+    manager.demand.take(old)
+    manager.demand.take(old)
     await manager.reconcile()
     after = manager.deployment("default")
     assert (before.champion, before.challenger) == (old, new)  # what a request has in hand does not change under it
     assert (after.champion, after.challenger, after.coverage) == (new, None, 0.0)
     assert all(old in engine.held for engine in world.engines)
     assert manager.router.pick(old, "c") in manager.replicas
-    manager.give_back(old)
+    manager.demand.give_back(old)
     world.ticks += 100
     await manager.reconcile()
     assert all(old in engine.held for engine in world.engines)
-    manager.give_back(old)
+    manager.demand.give_back(old)
     await manager.reconcile()
     assert all(set(engine.held) == {new} for engine in world.engines)
 
