@@ -5,18 +5,23 @@ Source: CloudEvents 1.0.2 and its Kafka protocol binding, section 3.2. Readers i
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from feedback.events import Data, DeadLetter, Event
+from feedback.events import Data, DeadLetter, Event, Unrecognized, is_ours
 from feedback.log import EventTooLarge, LogError, Position, Record
 
 MAX_EVENT_BYTES = 900_000
 """Body and headers together: what a Kafka broker takes with its default ``message.max.bytes`` of 1 MiB, and a margin."""
 
 _DEAD_LETTER_CHARACTERS = 65_536
+
+_TEXT = {"judgement": {"comment", "text"}, "changes": {"comment", "text"}}
+"""What people wrote, in feedback: erasing it must not leave a copy behind."""
 
 Headers = list[tuple[str, bytes]]
 
@@ -29,7 +34,7 @@ class DecodeError(LogError, ValueError):
 
 def encode(event: Event) -> tuple[bytes, Headers]:
     """Body and headers of an event. Raises `EventTooLarge` above `MAX_EVENT_BYTES`, ValueError if it cannot be JSON."""
-    body = _data.dump_json(event.data)
+    body = _dump(event)
     headers = [
         ("content-type", b"application/json"),
         ("ce_specversion", b"1.0"),
@@ -52,7 +57,7 @@ def decode(body: bytes, headers: Headers) -> Event:
     if attributes.get("ce_specversion") != b"1.0":
         raise DecodeError(f"ce_specversion={attributes.get('ce_specversion')!r}: not a CloudEvent 1.0")
     try:
-        data = _data.validate_json(body)
+        data = _data_of(body, attributes["ce_type"])
         event = Event(
             id=attributes["ce_id"].decode(),
             time=_unix_time(attributes["ce_time"].decode()),
@@ -70,6 +75,24 @@ def decode(body: bytes, headers: Headers) -> Event:
     if attributes.get("ce_type") != f"plaudit.{data.type}.v1".encode():
         raise DecodeError(f"ce_type={attributes.get('ce_type')!r} is not the body's type {data.type!r}")
     return event
+
+
+def _dump(event: Event, exclude: Any = None) -> bytes:
+    if isinstance(event.data, Unrecognized):
+        raise ValueError(f"event {event.id}: its type {event.data.type!r} is not known here; a newer Plaudit can write it")
+    return _data.dump_json(event.data, exclude=exclude)
+
+
+def _data_of(body: bytes, type: bytes) -> Data | Unrecognized:
+    """What a body says. Raises ValidationError; a type or kind of ours that is newer than this code is no error."""
+    try:
+        return _data.validate_json(body)
+    except ValidationError as error:
+        name = type.decode().removeprefix("plaudit.").removesuffix(".v1")
+        newer = any(e["type"] == "union_tag_invalid" for e in error.errors(include_url=False))
+        if newer and is_ours(name) and json.loads(body)["type"] == name:
+            return Unrecognized(type=name, unrecognized=True)
+        raise
 
 
 def decode_record(position: Position, body: bytes, headers: Headers, received: float) -> Record:
@@ -90,7 +113,7 @@ def letters_among(records: list[Record]) -> list[Event]:
 
 def no_target(record: Record, now: float) -> Event:
     """The dead letter of feedback whose completion never came; the feedback still joins on replay."""
-    body = _data.dump_json(record.event.data)
+    body = _dump(record.event, exclude=_TEXT)
     return dead_letter("no_target", record.position, body, now, project=record.event.project)
 
 

@@ -1,14 +1,15 @@
 """What was said, as frozen values: every fact Plaudit keeps is one `Event`.
 
 Fields are only ever added, with a default; readers ignore what they do not know. Facts are append-only: a changed
-mind is a new `FeedbackSet` or a `FeedbackRetracted`, and state is last-writer-wins on (target, rater, kind).
+mind is a new `FeedbackSet`, a `FeedbackAmended` or a `FeedbackRetracted`, and state is last-writer-wins on (target, rater,
+kind, name).
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 BASE = "base"
 """The adapter id of the base model itself, without any adapter: version 0 of every project."""
@@ -20,7 +21,9 @@ Arm = Literal["champion", "control", "challenger"]
 """``control`` is the champion served to users who are analysed against the challenger's; ``champion`` to the rest."""
 
 Outcome = Literal["ok", "error", "aborted", "timeout"]
-Source = Literal["end_user", "annotator", "golden", "simulated"]
+Source = Literal["end_user", "annotator", "golden", "simulated", "imported"]
+Harm = Literal["toxicity", "hate", "sexual", "violence", "self_harm", "privacy", "misinformation", "illegal", "other"]
+Action = Literal["copy", "regenerate", "stop", "edit", "dwell"]
 RolloutState = Literal["GATED", "CANARY", "RAMP", "HELD", "PROMOTED", "ROLLED_BACK", "EXPIRED", "REFUSED"]
 
 
@@ -76,6 +79,7 @@ class CompletionCreated(Frozen):
     conversation: str
     user: str = Field(description="User hash (see feedback.ids.user_hash).")
     text: CompletionText
+    sealed: str = Field(default="", description="The text as it is stored (see feedback.seal). Once read: its key is destroyed.")
     exposure: Exposure
     sampling: dict[str, Any] = Field(default_factory=dict)
     prompt_tokens: int = 0
@@ -88,21 +92,88 @@ class CompletionCreated(Frozen):
     answer_hash: str = ""
 
 
-class Rating(Frozen):
+class _Judged(Frozen):
+    """What every kind of judgement may carry beside what it says."""
+
+    tags: tuple[str, ...] = ()
+    comment: str = Field(default="", description="Personal text: sealed and erased with its rater.")
+    decision_ms: float | None = Field(default=None, ge=0, description="From seeing the answer, or the task, to judging it.")
+
+    @property
+    def name(self) -> str:
+        """What tells apart judgements of one kind by one rater on one target, beside the kind."""
+        return ""
+
+
+class Rating(_Judged):
     kind: Literal["rating"] = "rating"
     value: Literal[-1, 1]
-    tags: tuple[str, ...] = ()
-    comment: str = ""
 
 
-class Preference(Frozen):
+class Preference(_Judged):
     kind: Literal["preference"] = "preference"
-    value: Literal["a", "b", "tie", "both_bad"] = Field(description="a is the answer shown first.")
-    decision_ms: float | None = Field(default=None, ge=0)
+    value: Literal["a", "b", "tie", "both_bad", "both_good"] = Field(description="a is the answer shown first.")
 
 
-Judgement = Annotated[Rating | Preference, Field(discriminator="kind")]
-FeedbackKind = Literal["rating", "preference"]
+class Ranking(_Judged):
+    """All answers of a target in order. ``ranks`` has one entry for each: 1 is the best, equal ranks are ties."""
+
+    kind: Literal["ranking"] = "ranking"
+    ranks: tuple[int, ...] = Field(min_length=2, max_length=16)
+
+    @field_validator("ranks")
+    @classmethod
+    def _no_gaps(cls, ranks: tuple[int, ...]) -> tuple[int, ...]:
+        if set(ranks) != set(range(1, len(set(ranks)) + 1)):
+            raise ValueError("use 1 for the best, 2 for the next, and so on without a gap; answers that tie share a rank")
+        return ranks
+
+
+class Correction(_Judged):
+    """What the answer should have been: better than it, and a demonstration for fine-tuning."""
+
+    kind: Literal["correction"] = "correction"
+    text: str = Field(min_length=1, description="Personal text: sealed and erased with its rater.")
+
+
+class Score(_Judged):
+    """A figure of the application's own, such as "resolved": 0 is the worst, 1 the best."""
+
+    kind: Literal["score"] = "score"
+    metric: str = Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")
+    value: float = Field(ge=0, le=1)
+    boolean: bool = Field(default=False, description="It was given as true or false.")
+
+    @property
+    def name(self) -> str:
+        return self.metric
+
+
+class Flag(_Judged):
+    """An answer that does harm, of the kinds named."""
+
+    kind: Literal["flag"] = "flag"
+    harms: tuple[Harm, ...] = Field(min_length=1, max_length=len(get_args(Harm)))
+
+
+class Implicit(_Judged):
+    """What somebody did with an answer, without judging it. Never a label by itself."""
+
+    kind: Literal["implicit"] = "implicit"
+    action: Action
+    ms: float | None = Field(default=None, ge=0, description="How long they dwelt on it.")
+
+    @property
+    def name(self) -> str:
+        return self.action
+
+
+Judgement = Annotated[
+    Rating | Preference | Ranking | Correction | Score | Flag | Implicit,
+    Field(discriminator="kind"),
+]
+FeedbackKind = Literal["rating", "preference", "ranking", "correction", "score", "flag", "implicit"]
+FEEDBACK_KINDS: tuple[FeedbackKind, ...] = get_args(FeedbackKind)
 
 
 class Target(Frozen):
@@ -117,20 +188,25 @@ class Target(Frozen):
 
 
 class FeedbackSet(Frozen):
-    """Somebody's judgement of a target; the latest of one rater and kind for a target is the one that counts."""
+    """Somebody's judgement of a target; the latest of one rater, kind and name for a target is the one that counts."""
 
     type: Literal["feedback.set"] = "feedback.set"
     feedback_id: str
     target: Target
     rater: str = Field(description="Rater hash.")
     judgement: Judgement
+    sealed: str = Field(default="", description="The judgement's text as it is stored. Once read: its key is destroyed.")
     exposures: tuple[Exposure, ...] = Field(default=(), description="As in the receipt, in the target's order.")
     source: Source = "end_user"
+    key_id: str = Field(default="", description="The API key it came with, if any: no key may outweigh the others.")
+    stream: str = Field(default="", description="The labeling stream whose task it answers, if any.")
+    task: str = ""
     client_sequence: int | None = None
 
     @model_validator(mode="after")
     def _kind_fits_target(self) -> FeedbackSet:
-        sides = 2 if self.judgement.kind == "preference" else 1
+        judgement = self.judgement
+        sides = len(judgement.ranks) if isinstance(judgement, Ranking) else 2 if judgement.kind == "preference" else 1
         if len(self.target.completion_ids) != sides:
             raise ValueError(f"a {self.judgement.kind} is about {sides} completion(s), not {len(self.target.completion_ids)}")
         return self
@@ -142,6 +218,21 @@ class FeedbackRetracted(Frozen):
     target: Target
     rater: str
     kind: FeedbackKind
+    name: str = Field(default="", description="As `Judgement.name`.")
+    client_sequence: int | None = None
+
+
+class FeedbackAmended(Frozen):
+    """Some fields of a rater's standing judgement of one kind, anew: its comment, for example. Without one it says nothing."""
+
+    type: Literal["feedback.amended"] = "feedback.amended"
+    feedback_id: str
+    target: Target
+    rater: str
+    kind: FeedbackKind
+    name: str = ""
+    changes: dict[str, Any]
+    sealed: str = ""
     client_sequence: int | None = None
 
 
@@ -192,9 +283,24 @@ class DeadLetter(Frozen):
 
 
 Data = Annotated[
-    CompletionCreated | FeedbackSet | FeedbackRetracted | RolloutChanged | AdapterLive | AdapterRefused | DeadLetter,
+    CompletionCreated
+    | FeedbackSet
+    | FeedbackAmended
+    | FeedbackRetracted
+    | RolloutChanged
+    | AdapterLive
+    | AdapterRefused
+    | DeadLetter,
     Field(discriminator="type"),
 ]
+
+
+class Unrecognized(Frozen):
+    """An event of a newer version of Plaudit, of a type or kind that this one does not know. Readers leave it alone."""
+
+    type: str
+    unrecognized: Literal[True]
+
 
 _TOPIC_OF: dict[str, Topic] = {
     "completion": "completions",
@@ -212,8 +318,13 @@ class Event(Frozen):
     time: float = Field(description="Unix time in seconds by the writer's clock.")
     project: str
     key: str = Field(description="Partition key: the conversation; the project on the control topic.")
-    data: Data
+    data: Data | Unrecognized
 
     @property
     def topic(self) -> Topic:
         return _TOPIC_OF[self.data.type.split(".")[0]]
+
+
+def is_ours(type: str) -> bool:
+    """Whether an event's type belongs to one of the topics, whether or not this version knows it."""
+    return type.split(".")[0] in _TOPIC_OF

@@ -1,7 +1,7 @@
 """The join: feedback meets the completions it is about, in whatever order the two arrive.
 
 The result depends on the log's records alone, not on the order in which they were read: every fact keeps its place in
-the log, and each slot (target, rater, kind) is folded in log order. A new reader rebuilds the same votes by replay.
+the log, and each slot (target, rater, kind, name) is folded in log order. A new reader rebuilds the same votes by replay.
 Every completion read is kept, rated or not: memory grows with the log.
 """
 
@@ -11,9 +11,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
+from pydantic import ValidationError
+
 from feedback.events import (
     CompletionCreated,
     Exposure,
+    FeedbackAmended,
     FeedbackKind,
     FeedbackRetracted,
     FeedbackSet,
@@ -43,13 +46,16 @@ class Vote:
     exposures: tuple[Exposure, ...]
     """As the receipt had them, in the same order; the completions' own if it had none."""
     positions: tuple[Position, ...]
-    """Places in the log: the feedback's, then the completions'."""
+    """Places in the log: the feedback's, its amendments', then the completions'."""
+    key_id: str = ""
+    stream: str = ""
+    task: str = ""
 
 
 class Counts(NamedTuple):
     """Distinct facts, whatever the number of copies read.
 
-    ``feedback_read == joined + waiting`` and ``joined == votes + superseded + excluded``.
+    ``feedback_read == joined + waiting`` and ``joined == votes + superseded + excluded``. Amendments are no facts of their own.
     """
 
     completions: int
@@ -85,7 +91,16 @@ class _Shown(NamedTuple):
 class _Said(NamedTuple):
     place: _Place
     record: Record
-    data: FeedbackSet | FeedbackRetracted
+    data: FeedbackSet | FeedbackAmended | FeedbackRetracted
+
+
+class _Standing(NamedTuple):
+    """What holds in a slot after all of its facts."""
+
+    said: _Said
+    feedback: FeedbackSet
+    """With the amendments in it."""
+    amended: tuple[Position, ...]
 
 
 class _Slot(NamedTuple):
@@ -93,6 +108,7 @@ class _Slot(NamedTuple):
     target: Target
     rater: str
     kind: FeedbackKind
+    name: str
 
 
 _K = TypeVar("_K")
@@ -121,9 +137,9 @@ class Joiner:
         data = event.data
         if isinstance(data, CompletionCreated):
             _keep_first(self._completions, (event.project, data.completion_id), _Shown(place, record, data))
-        elif isinstance(data, FeedbackSet | FeedbackRetracted):
-            kind = data.judgement.kind if isinstance(data, FeedbackSet) else data.kind
-            slot = _Slot(event.project, data.target, data.rater, kind)
+        elif isinstance(data, FeedbackSet | FeedbackAmended | FeedbackRetracted):
+            said = data.judgement if isinstance(data, FeedbackSet) else data
+            slot = _Slot(event.project, data.target, data.rater, said.kind, said.name)
             _keep_first(self._slots.setdefault(slot, {}), event.id, _Said(place, record, data))
             self._first_places[event.id] = min(place, self._first_places.get(event.id, place))
 
@@ -137,8 +153,8 @@ class Joiner:
         for slot, facts in self._slots.items():
             standing = _standing(self._distinct(facts))
             completions = self._completions_of(slot)
-            if standing is not None and isinstance(standing.data, FeedbackSet) and _all_ended_well(completions):
-                votes.append(_vote(slot, standing, standing.data, completions))
+            if standing is not None and _all_ended_well(completions):
+                votes.append(_vote(slot, standing, completions))
         return sorted(votes, key=lambda vote: (vote.time, vote.feedback_id, vote.positions[0]))
 
     def orphans(self, now: float, hours: float) -> list[Record]:
@@ -162,13 +178,12 @@ class Joiner:
             distinct = self._distinct(facts)
             sets = sum(isinstance(said.data, FeedbackSet) for said in distinct)
             read += sets
-            retractions += len(distinct) - sets
+            retractions += sum(isinstance(said.data, FeedbackRetracted) for said in distinct)
             completions = self._completions_of(slot)
             if not completions:
                 continue
             joined += sets
-            standing = _standing(distinct)
-            stands = int(standing is not None and isinstance(standing.data, FeedbackSet))
+            stands = int(_standing(distinct) is not None)
             superseded += sets - stands
             votes += stands * _all_ended_well(completions)
             excluded += stands * (not _all_ended_well(completions))
@@ -194,25 +209,40 @@ def _keep_first(facts: dict[_K, _F], key: _K, fact: _F) -> None:
         facts[key] = fact
 
 
-def _standing(facts: Sequence[_Said]) -> _Said | None:
-    """The fact that holds after all of them, given in log order."""
-    standing: _Said | None = None
+def _standing(facts: Sequence[_Said]) -> _Standing | None:
+    """The judgement that holds after all facts, given in log order; None if there is none."""
+    standing: _Standing | None = None
     highest: int | None = None
     for said in facts:
         sequence = said.data.client_sequence
         if sequence is not None and highest is not None and sequence < highest:
             continue
         highest = highest if sequence is None else sequence
-        standing = said
+        if isinstance(said.data, FeedbackSet):
+            standing = _Standing(said, said.data, ())
+        elif isinstance(said.data, FeedbackRetracted):
+            standing = None
+        elif standing is not None:
+            standing = _amended(standing, said, said.data)
     return standing
+
+
+def _amended(standing: _Standing, said: _Said, amendment: FeedbackAmended) -> _Standing:
+    """The judgement with the changes in it; as it was if they do not make one (the API has refused such)."""
+    merged = standing.feedback.model_dump() | {"judgement": standing.feedback.judgement.model_dump() | amendment.changes}
+    try:
+        feedback = FeedbackSet.model_validate(merged)
+    except ValidationError:
+        return standing
+    return _Standing(standing.said, feedback, (*standing.amended, said.record.position))
 
 
 def _all_ended_well(completions: Sequence[_Shown]) -> bool:
     return bool(completions) and all(shown.data.outcome == "ok" for shown in completions)
 
 
-def _vote(slot: _Slot, said: _Said, feedback: FeedbackSet, completions: Sequence[_Shown]) -> Vote:
-    event = said.record.event
+def _vote(slot: _Slot, standing: _Standing, completions: Sequence[_Shown]) -> Vote:
+    event, feedback = standing.said.record.event, standing.feedback
     return Vote(
         feedback_id=feedback.feedback_id,
         time=event.time,
@@ -224,5 +254,8 @@ def _vote(slot: _Slot, said: _Said, feedback: FeedbackSet, completions: Sequence
         target=slot.target,
         completions=tuple(shown.data for shown in completions),
         exposures=feedback.exposures or tuple(shown.data.exposure for shown in completions),
-        positions=(said.record.position, *(shown.record.position for shown in completions)),
+        positions=(standing.said.record.position, *standing.amended, *(shown.record.position for shown in completions)),
+        key_id=feedback.key_id,
+        stream=feedback.stream,
+        task=feedback.task,
     )

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from feedback.events import CompletionCreated, Message, Preference
+from feedback.events import CompletionCreated, Message, Preference, Rating
 from feedback.ids import text_hash
 from feedback.join import Vote
 
@@ -58,12 +58,15 @@ def prompt_hash(prompt: Prompt) -> str:
 
 
 def examples_of(votes: Sequence[Vote]) -> list[Example]:
-    """One example a vote, in the votes' order.
+    """One example for each thumb and each preference, in the votes' order.
 
-    Left out: a pair of equal answers, which tells nothing about either, and answers that call tools, which are not text.
+    Left out: a pair of equal answers, which tells nothing about either; answers that call tools, which are not text; and those
+    whose text has been erased.
     """
     examples = []
     for vote in votes:
+        if not isinstance(vote.judgement, Rating | Preference) or any(c.sealed for c in vote.completions):
+            continue
         answers = tuple(completion.text.answer for completion in vote.completions)
         if (len(answers) == 2 and answers[0] == answers[1]) or any(c.text.tool_calls for c in vote.completions):
             continue
@@ -78,18 +81,17 @@ def examples_of(votes: Sequence[Vote]) -> list[Example]:
                 prompt_hash=prompt_hash(prompt),
                 answers=answers,
                 ended=tuple(map(_ended, vote.completions)),
-                label=_label(vote),
+                label=_label(vote.judgement),
                 weight=min(1 / propensity, MAX_INVERSE_PROPENSITY),
             )
         )
     return examples
 
 
-def _label(vote: Vote) -> Label:
-    judgement = vote.judgement
-    if isinstance(judgement, Preference):
-        return judgement.value
-    return "up" if judgement.value == 1 else "down"
+def _label(judgement: Rating | Preference) -> Label:
+    if isinstance(judgement, Rating):
+        return "up" if judgement.value == 1 else "down"
+    return "tie" if judgement.value == "both_good" else judgement.value
 
 
 def _ended(completion: CompletionCreated) -> bool:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from feedback.events import (
     CompletionCreated,
     CompletionText,
     Event,
     Exposure,
+    FeedbackAmended,
+    FeedbackKind,
     FeedbackRetracted,
     FeedbackSet,
+    Judgement,
     Message,
     Preference,
     Rating,
@@ -50,6 +55,35 @@ def rating(
         client_sequence=sequence,
     )
     return Event(id=f"e-{name}", time=time, project=project, key=key, data=data)
+
+
+def judged(
+    name: str, judgement: Judgement, targets: tuple[str, ...] = ("x1",), *, rater: str = "r1", time: float = 200.0
+) -> Event:
+    """A judgement of any kind."""
+    data = FeedbackSet(feedback_id=name, target=Target(completion_ids=targets), rater=rater, judgement=judgement)
+    return Event(id=f"e-{name}", time=time, project="p", key="c1", data=data)
+
+
+def amendment(
+    name: str,
+    changes: dict[str, Any],
+    target: str = "x1",
+    *,
+    kind: FeedbackKind = "rating",
+    metric: str = "",
+    sequence: int | None = None,
+) -> Event:
+    data = FeedbackAmended(
+        feedback_id=name,
+        target=Target(completion_ids=(target,)),
+        rater="r1",
+        kind=kind,
+        name=metric,
+        changes=changes,
+        client_sequence=sequence,
+    )
+    return Event(id=f"e-{name}", time=300.0, project="p", key="c1", data=data)
 
 
 def preference(

@@ -8,8 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from feedback.codec import DecodeError, decode, decode_record, encode, no_target
-from feedback.events import AdapterLive, Event, RolloutChanged
-from feedback.log import Position
+from feedback.events import AdapterLive, Event, RolloutChanged, Unrecognized
+from feedback.log import Position, Record
 from feedback.partition import murmur2, partition_of
 
 EVENTS = [
@@ -39,7 +39,13 @@ def test_the_envelope_is_a_cloud_event_in_binary_mode():
         "ce_time": b"2023-11-14T22:13:20.25Z",
         "ce_project": b"p",
     }
-    assert json.loads(body)["judgement"] == {"kind": "rating", "value": 1, "tags": [], "comment": ""}
+    assert json.loads(body)["judgement"] == {
+        "kind": "rating",
+        "value": 1,
+        "tags": [],
+        "comment": "",
+        "decision_ms": None,
+    }
 
 
 @given(st.floats(min_value=0, max_value=2e11))
@@ -58,6 +64,35 @@ def test_readers_ignore_what_they_do_not_know():
     body, headers = encode(rating("f1"))
     newer = json.dumps(json.loads(body) | {"mood": "sunny"}).encode()
     assert decode(newer, [*headers, ("ce_new", b"\xff")]) == rating("f1")
+
+
+def test_a_kind_of_feedback_that_a_newer_version_writes_is_left_alone():
+    body, headers = encode(rating("f1"))
+    newer = json.loads(body) | {"judgement": {"kind": "hum", "pitch": 440}}
+    event = decode(json.dumps(newer).encode(), headers)
+    assert (event.id, event.topic, event.data) == (
+        "e-f1",
+        "feedback",
+        Unrecognized(type="feedback.set", unrecognized=True),
+    )
+    with pytest.raises(ValueError, match=r"feedback\.set"):
+        encode(event)
+
+
+def test_a_type_of_event_that_a_newer_version_writes_is_left_alone():
+    _, headers = encode(rating("f1"))
+    headers = [(name, b"plaudit.feedback.sung.v1" if name == "ce_type" else value) for name, value in headers]
+    assert decode(b'{"type":"feedback.sung"}', headers).topic == "feedback"
+    headers = [(name, b"plaudit.opera.sung.v1" if name == "ce_type" else value) for name, value in headers]
+    with pytest.raises(DecodeError):
+        decode(b'{"type":"opera.sung"}', headers)
+
+
+def test_the_dead_letter_of_feedback_without_a_target_holds_nothing_that_people_wrote():
+    record = Record(Position("feedback", 3, 7), rating("f1", comment="a canary sang"))
+    letter = no_target(record, 1.0)
+    assert "canary" not in letter.model_dump_json()
+    assert json.loads(letter.data.body)["feedback_id"] == "f1"
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from feedback_samples import completion, preference, rating, record, retraction
+from feedback_samples import amendment, completion, judged, preference, rating, record, retraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback.events import Event
+from feedback.events import Event, Implicit, Rating, Score
 from feedback.join import Counts, Joiner
 from feedback.log import Record
 
@@ -87,6 +87,49 @@ def test_a_retraction_removes_the_vote_and_a_later_judgement_brings_one_back():
     assert (joiner.counts.superseded, joiner.counts.retractions, joiner.counts.joined) == (1, 1, 1)
     joiner.add(record(rating("f2", value=-1), 9))
     assert values(joiner) == [("f2", -1)]
+
+
+def test_scores_of_two_metrics_stand_beside_each_other_and_each_is_replaced_by_its_next():
+    joiner = joined(
+        completion("x1"),
+        judged("f1", Score(metric="resolved", value=0)),
+        judged("f2", Score(metric="csat", value=0.5)),
+        judged("f3", Score(metric="resolved", value=1)),
+    )
+    assert values(joiner) == [("f2", 0.5), ("f3", 1)]
+
+
+def test_what_somebody_did_with_an_answer_is_kept_by_action():
+    joiner = joined(completion("x1"), judged("f1", Implicit(action="copy")), judged("f2", Implicit(action="dwell", ms=900)))
+    assert [vote.feedback_id for vote in joiner.votes()] == ["f1", "f2"]
+
+
+def test_an_amendment_changes_what_it_names_and_leaves_the_rest():
+    joiner = joined(completion("x1"), rating("f1", value=-1, comment="hm"), amendment("f2", {"tags": ["too_long"]}))
+    (vote,) = joiner.votes()
+    assert (vote.feedback_id, vote.judgement) == ("f1", Rating(value=-1, tags=("too_long",), comment="hm"))
+    assert [(p.topic, p.offset) for p in vote.positions] == [("feedback", 1), ("feedback", 2), ("completions", 0)]
+    assert (joiner.counts.feedback_read, joiner.counts.superseded, joiner.counts.retractions) == (1, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        amendment("f2", {"value": 5}),
+        amendment("f2", {"comment": "of something else"}, kind="score", metric="resolved"),
+        amendment("f2", {"comment": "of something else"}, "x9"),
+        amendment("f2", {"comment": "late"}, sequence=1),
+    ],
+)
+def test_an_amendment_that_makes_no_judgement_or_is_of_another_or_late_changes_nothing(change):
+    joiner = joined(completion("x1"), rating("f1", sequence=2), change)
+    (vote,) = joiner.votes()
+    assert vote.judgement == Rating(value=1)
+
+
+def test_an_amendment_of_nothing_and_of_what_was_taken_back_makes_no_vote():
+    assert joined(completion("x1"), amendment("f2", {"value": 1})).votes() == []
+    assert joined(completion("x1"), rating("f1"), retraction("f1"), amendment("f2", {"value": 1})).votes() == []
 
 
 @pytest.mark.parametrize("outcome", ["error", "aborted", "timeout"])
