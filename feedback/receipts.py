@@ -31,6 +31,8 @@ class Receipt(Frozen):
     exposures: tuple[Exposure, ...]
     user: str
     """User hash."""
+    key_id: str = ""
+    """The API key that asked for the answer, if one did."""
     conversation: str
     issued: float
     expires: float

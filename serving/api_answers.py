@@ -122,6 +122,22 @@ class FeedbackReply(_Answer):
     created: int
 
 
+class FeedbackOutcome(_Answer):
+    """What became of one entry of a list: as alone, it would have been answered with this status."""
+
+    index: int = Field(ge=0)
+    status: int
+    id: str | None = Field(default=None, description="With status 201, like the two below; else there is an `error`.")
+    object: Literal["feedback"] | None = None
+    created: int | None = None
+    error: ErrorDetail | None = None
+
+
+class FeedbackOutcomes(_Answer):
+    object: Literal["list"]
+    data: list[FeedbackOutcome]
+
+
 class Model(_Answer):
     """A project: the name that `model` has in a chat request."""
 

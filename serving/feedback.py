@@ -1,4 +1,7 @@
-"""``POST /v1/feedback``: what somebody says about an answer. 201 once it is on disk, never before."""
+"""``POST /v1/feedback``: what somebody says about an answer. 201 once it is on disk, never before.
+
+A list of up to a hundred is answered with 207 and an outcome for each.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,21 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable
+from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from feedback.events import Event, Source
 from feedback.ids import new_id, user_hash
-from feedback.log import EventLog, LogUnavailable
-from feedback.receipts import Receipt, ReceiptExpired, Receipts
+from feedback.log import EventLog, LogError, LogUnavailable
+from feedback.receipts import Receipt, ReceiptError, ReceiptExpired, Receipts
 from ops import metrics
 from serving.auth import Authenticator
 from serving.cors import Origins
-from serving.errors import Forbidden, InvalidRequest, NotFound, Unauthenticated
-from serving.feedback_request import FeedbackRequest, PreferenceRequest, fact_of, parse_feedback
+from serving.errors import ApiError, Forbidden, InvalidRequest, NotFound, Unauthenticated, as_api_error
+from serving.feedback_facts import Said, fact_of, kind_of
+from serving.feedback_request import FeedbackRequest, parse_feedback, parse_list
 from serving.keys import Caller
 from serving.lookup import AnswerIndex
 from serving.quota import Quota
@@ -46,24 +51,43 @@ def router(
     async def create_feedback(request: Request) -> JSONResponse:
         caller = authenticator.by_key(request)
         headers = {} if caller is None else await quota.count(caller)
-        body = parse_feedback(await request.body())
+        raw = await request.body()
+        _check_idempotency_key(request)
+        entries = parse_list(raw)
+        if entries is None:
+            return JSONResponse(await _take(request, raw, caller), status_code=201, headers=headers)
+        outcomes = await asyncio.gather(*(_outcome(request, entry, caller, at) for at, entry in enumerate(entries)))
+        if all(outcome["status"] == 503 for outcome in outcomes):
+            raise LogUnavailable("nothing of the list could be kept")
+        return JSONResponse({"object": "list", "data": outcomes}, status_code=207, headers=headers)
+
+    async def _outcome(request: Request, raw: bytes, caller: Caller | None, at: int) -> dict[str, Any]:
+        """What became of one entry of a list; what is wrong with it concerns it alone."""
+        try:
+            return {"index": at, "status": 201} | await _take(request, raw, caller, f"/{at}")
+        except (ApiError, ReceiptError, LogError) as error:
+            told = as_api_error(error)
+            return {"index": at, "status": told.status} | told.body
+
+    async def _take(request: Request, raw: bytes, caller: Caller | None, part: str = "") -> dict[str, Any]:
+        """Check one judgement and make it durable. ``part``: which of several it is that share a request's headers."""
+        body = parse_feedback(raw)
         token = body.receipt or request.headers.get(RECEIPT_HEADER)
         receipt = await _receipt(body, token, caller)
         origins.check(request, receipt.project)
-        source = _source(body, caller)
         rater = _rater(body, caller, receipt, sealed=token is not None)
-        feedback_id = _feedback_id(request, receipt.project, rater)
+        key_id = receipt.key_id if caller is None else caller.key_id or ""
+        said = Said(_feedback_id(request, body, receipt.project, rater, part), rater, _source(body, caller), key_id)
         event = Event(
-            id=feedback_id,
+            id=said.feedback_id,
             time=clock(),
             project=receipt.project,
             key=receipt.conversation,
-            data=fact_of(body, feedback_id, rater, source, receipt),
+            data=fact_of(body, said, receipt),
         )
         await _durable(log, event)
-        metrics.FEEDBACK.labels(body.type, source).inc()
-        reply = {"id": feedback_id, "object": "feedback", "created": int(event.time)}
-        return JSONResponse(reply, status_code=201, headers=headers)
+        metrics.FEEDBACK.labels(body.type, said.source).inc()
+        return {"id": said.feedback_id, "object": "feedback", "created": int(event.time)}
 
     async def _receipt(body: FeedbackRequest, token: str | None, caller: Caller | None) -> Receipt:
         """What the feedback is about: the receipt sent, else what is known of the id named."""
@@ -79,7 +103,7 @@ def router(
     async def _known(body: FeedbackRequest, caller: Caller) -> Receipt:
         param = "comparison_id" if body.comparison_id else "completion_id"
         if body.comparison_id is None and body.completion_id is None:
-            wanted = "comparison_id" if isinstance(body, PreferenceRequest) else "completion_id"
+            wanted = "comparison_id" if kind_of(body) == "preference" else "completion_id"
             text = f"Say what this is about: send the answer's 'receipt', or its '{wanted}'."
             raise InvalidRequest(text, param=wanted, code="missing_required_parameter")
         receipt = await index.find(body.comparison_id or body.completion_id or "")
@@ -111,15 +135,20 @@ def _source(body: FeedbackRequest, caller: Caller | None) -> Source:
     return body.source
 
 
-def _feedback_id(request: Request, project: str, rater: str) -> str:
+def _feedback_id(request: Request, body: FeedbackRequest, project: str, rater: str, part: str) -> str:
     """A fresh id; with an ``Idempotency-Key`` always the same for one rater, so that a repeated request has one effect."""
     key = request.headers.get(IDEMPOTENCY_HEADER)
-    if key is None:
+    if key is None and body.idempotency_key is None:
         return new_id("fb_")
-    if not 1 <= len(key) <= _LONGEST_IDEMPOTENCY_KEY:
+    known = body.idempotency_key if key is None else key + part
+    return "fb_" + hashlib.sha256(f"{project}\0{rater}\0{known}".encode()).hexdigest()[:32]
+
+
+def _check_idempotency_key(request: Request) -> None:
+    key = request.headers.get(IDEMPOTENCY_HEADER)
+    if key is not None and not 1 <= len(key) <= _LONGEST_IDEMPOTENCY_KEY:
         text = f"The header Idempotency-Key must have 1 to {_LONGEST_IDEMPOTENCY_KEY} characters."
         raise InvalidRequest(text, param=IDEMPOTENCY_HEADER)
-    return "fb_" + hashlib.sha256(f"{project}\0{rater}\0{key}".encode()).hexdigest()[:32]
 
 
 async def _durable(log: EventLog, event: Event) -> None:

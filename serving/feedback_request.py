@@ -1,13 +1,13 @@
-"""What somebody may say about an answer, and which answer they mean: validation, without any I/O."""
+"""What somebody may say about an answer: the bodies of ``POST /v1/feedback``, one model a type."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import from_json, to_json
 
-from feedback.events import Exposure, FeedbackRetracted, FeedbackSet, Preference, Rating, Source, Target
-from feedback.receipts import Receipt
+from feedback.events import Action, FeedbackKind, Harm
 from serving.errors import InvalidRequest
 from serving.validation import RequestModel, parse
 
@@ -27,6 +27,11 @@ TAGS = {
 }
 """Reasons for a thumb down, for a thumb up, and for taking a thumb back."""
 
+MOST_AT_ONCE = 100
+"""Entries of a list."""
+
+_DAY_MS = 86_400_000
+
 
 def _no_truth_value(value: Any) -> Any:
     if isinstance(value, bool):
@@ -34,8 +39,14 @@ def _no_truth_value(value: Any) -> Any:
     return value
 
 
+def _zero_to_one(value: Any) -> Any:
+    if not isinstance(value, bool | int | float) or not 0 <= value <= 1:
+        raise ValueError("send true or false, or a number from 0 (worst) to 1 (best)")
+    return value
+
+
 class _Feedback(RequestModel):
-    """What every kind of feedback may carry: about which answer, by whom."""
+    """What every type may carry: about which answer, by whom."""
 
     receipt: str | None = Field(default=None, min_length=1)
     completion_id: str | None = Field(default=None, min_length=1, max_length=200)
@@ -43,38 +54,132 @@ class _Feedback(RequestModel):
     comparison_id: str | None = Field(default=None, min_length=1, max_length=200)
     user: str | None = Field(default=None, min_length=1, max_length=512, description="With a key: whose judgement it is.")
     source: Literal["end_user", "simulated"] = "end_user"
-    client_sequence: int | None = Field(default=None, ge=0, lt=2**53)
+    client_sequence: int | None = Field(
+        default=None, ge=0, lt=2**53, description="Of one rater and answer: a lower one that arrives later changes nothing."
+    )
+    idempotency_key: str | None = Field(
+        default=None, min_length=1, max_length=200, description="The same as the header, which goes before it; for lists."
+    )
 
 
-class RatingRequest(_Feedback):
+class _Judgement(_Feedback):
+    comment: str = Field(default="", max_length=4000)
+    decision_ms: float | None = Field(default=None, ge=0, le=_DAY_MS, description="From seeing the answer to judging it.")
+
+
+class RatingRequest(_Judgement):
     """A thumb: 1 up, -1 down, 0 takes it back."""
 
     type: Literal["rating"]
     value: Annotated[Literal[-1, 0, 1], BeforeValidator(_no_truth_value)]
     tags: tuple[str, ...] = Field(default=(), max_length=8)
-    comment: str = Field(default="", max_length=4000)
 
     @model_validator(mode="after")
     def _tags_fit_the_thumb(self) -> RatingRequest:
-        allowed = TAGS[self.value]
-        wrong = [tag for tag in self.tags if tag not in allowed]
-        if wrong:
-            raise InvalidRequest(
-                f"'tags' has {wrong[0][:40]!r}: with value {self.value} use {', '.join(allowed) or 'none'}.", param="tags"
-            )
+        check_tags(self.value, self.tags, "tags")
         return self
 
 
-class PreferenceRequest(_Feedback):
+def check_tags(value: int, tags: tuple[str, ...], param: str) -> None:
+    """Raise `InvalidRequest` for a tag that is no reason for this thumb."""
+    allowed = TAGS[value]
+    for tag in tags:
+        if tag not in allowed:
+            text = f"'{param}' has {tag[:40]!r}: with value {value} use {', '.join(allowed) or 'none'}."
+            raise InvalidRequest(text, param=param)
+
+
+class PreferenceRequest(_Judgement):
     """Which of two answers is better; a is the one shown first."""
 
     type: Literal["preference"]
-    value: Literal["a", "b", "tie", "both_bad"]
-    decision_ms: float | None = Field(default=None, ge=0, le=86_400_000)
+    value: Literal["a", "b", "tie", "both_bad", "both_good"]
 
 
-FeedbackRequest = RatingRequest | PreferenceRequest
-_KINDS: dict[str, type[RatingRequest] | type[PreferenceRequest]] = {"rating": RatingRequest, "preference": PreferenceRequest}
+class RankingRequest(_Judgement):
+    """All answers that came together, in order."""
+
+    type: Literal["ranking"]
+    ranks: tuple[int, ...] = Field(
+        min_length=2, max_length=16, description="One for each answer, as they were shown: 1 is the best, equal ranks are ties."
+    )
+
+
+class CorrectionRequest(_Judgement):
+    """What the answer should have been."""
+
+    type: Literal["correction"]
+    text: str = Field(min_length=1, max_length=100_000)
+
+
+class ScoreRequest(_Judgement):
+    """A figure of the application's own, such as whether the answer resolved the case."""
+
+    type: Literal["score"]
+    name: str = Field(pattern="^[a-z][a-z0-9_]{0,39}$", description="Of the figure; each name has its own value.")
+    value: Annotated[bool | Annotated[float, Field(ge=0, le=1)], BeforeValidator(_zero_to_one)] = Field(
+        description="True or false, or from 0 (worst) to 1 (best)."
+    )
+
+
+class FlagRequest(_Judgement):
+    """The answer does harm."""
+
+    type: Literal["flag"]
+    harms: tuple[Harm, ...] = Field(min_length=1, max_length=len(get_args(Harm)))
+
+
+class ImplicitRequest(_Feedback):
+    """What somebody did with the answer. Kept for analysis; it is no judgement."""
+
+    type: Literal["implicit"]
+    action: Action
+    ms: float | None = Field(default=None, ge=0, le=_DAY_MS, description="With dwell: how long.")
+
+    @model_validator(mode="after")
+    def _dwelling_takes_time(self) -> ImplicitRequest:
+        if (self.action == "dwell") != (self.ms is not None):
+            text = (
+                "'ms' is missing: say how long they dwelt." if self.ms is None else "'ms' goes with action 'dwell': leave it out."
+            )
+            raise InvalidRequest(f"'ms' {text}.", param="ms")
+        return self
+
+
+class AmendRequest(_Feedback):
+    """Change some fields of what the same person said of the same answer before; all others stay."""
+
+    type: Literal["amend"]
+    kind: FeedbackKind
+    name: str = Field(default="", max_length=40, description="Of a score, or the action of an implicit one.")
+    changes: dict[str, Any] = Field(
+        min_length=1, description="The fields, as in a request of that type; with a rating's `tags` also its `value`."
+    )
+
+
+class RetractRequest(_Feedback):
+    """Take back what the same person said of the same answer."""
+
+    type: Literal["retract"]
+    kind: FeedbackKind
+    name: str = Field(default="", max_length=40, description="Of a score, or the action of an implicit one.")
+
+
+FeedbackRequest = (
+    RatingRequest
+    | PreferenceRequest
+    | RankingRequest
+    | CorrectionRequest
+    | ScoreRequest
+    | FlagRequest
+    | ImplicitRequest
+    | AmendRequest
+    | RetractRequest
+)
+REQUESTS: dict[str, type[FeedbackRequest]] = {
+    get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(FeedbackRequest)
+}
+"""By what ``type`` says."""
 
 
 class _Envelope(RequestModel):
@@ -83,57 +188,23 @@ class _Envelope(RequestModel):
 
 
 def parse_feedback(raw: bytes) -> FeedbackRequest:
-    """The body of ``POST /v1/feedback``. Raises `InvalidRequest`."""
+    """One body of ``POST /v1/feedback``. Raises `InvalidRequest`."""
     kind = parse(_Envelope, raw).type
-    model = _KINDS.get(kind) if isinstance(kind, str) else None
+    model = REQUESTS.get(kind) if isinstance(kind, str) else None
     if model is None:
-        text = f"'type' is {str(kind)[:40]!r}: this server takes {' and '.join(map(repr, _KINDS))}."
+        text = f"'type' is {str(kind)[:40]!r}: this server takes {', '.join(map(repr, REQUESTS))}."
         raise InvalidRequest(text, param="type", code="unsupported_feedback_type")
     return parse(model, raw)
 
 
-def target_of(body: FeedbackRequest, receipt: Receipt) -> tuple[Target, tuple[Exposure, ...]]:
-    """What is judged, among the answers of a receipt, and how these came to be shown. Raises `InvalidRequest`."""
-    shown = receipt.target
-    if body.completion_id is not None and body.completion_id not in shown.completion_ids:
-        raise InvalidRequest(
-            "'completion_id' is not one of this receipt's answers: send that answer's own receipt.", param="completion_id"
-        )
-    if body.completion_ids is not None and body.completion_ids != shown.completion_ids:
-        raise InvalidRequest("'completion_ids' are not this receipt's: leave them out.", param="completion_ids")
-    if body.comparison_id is not None and body.comparison_id != shown.comparison_id:
-        raise InvalidRequest("'comparison_id' is not this receipt's: leave it out.", param="comparison_id")
-    if isinstance(body, PreferenceRequest):
-        if shown.comparison_id is None:
-            text = "A preference is between the two answers of a comparison, and this is a single one: send type 'rating'."
-            raise InvalidRequest(text, param="type", code="wrong_feedback_type")
-        return shown, receipt.exposures
-    if body.completion_id is None and len(shown.completion_ids) > 1:
-        text = "A rating is about one answer, and there were several: name its 'completion_id'"
-        text += ", or send type 'preference'." if shown.comparison_id else "."
-        raise InvalidRequest(text, param="completion_id", code="wrong_feedback_type")
-    which = 0 if body.completion_id is None else shown.completion_ids.index(body.completion_id)
-    return Target(completion_ids=(shown.completion_ids[which],)), (receipt.exposures[which],)
-
-
-def fact_of(
-    body: FeedbackRequest, feedback_id: str, rater: str, source: Source, receipt: Receipt
-) -> FeedbackSet | FeedbackRetracted:
-    """The judgement as the log keeps it. Raises `InvalidRequest` when it does not fit what it is about."""
-    target, exposures = target_of(body, receipt)
-    sequence = body.client_sequence
-    if isinstance(body, PreferenceRequest):
-        judgement: Rating | Preference = Preference(value=body.value, decision_ms=body.decision_ms)
-    elif body.value == 0:
-        return FeedbackRetracted(feedback_id=feedback_id, target=target, rater=rater, kind="rating", client_sequence=sequence)
-    else:
-        judgement = Rating(value=body.value, tags=body.tags, comment=body.comment)
-    return FeedbackSet(
-        feedback_id=feedback_id,
-        target=target,
-        rater=rater,
-        judgement=judgement,
-        exposures=exposures,
-        source=source,
-        client_sequence=sequence,
-    )
+def parse_list(raw: bytes) -> list[bytes] | None:
+    """The bodies in a JSON list, each as JSON; None if it is no list. Raises `InvalidRequest`."""
+    if not raw.lstrip().startswith(b"["):
+        return None
+    try:
+        entries = from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidRequest(f"The body is not JSON: {error}.", code="invalid_json") from error
+    if not 1 <= len(entries) <= MOST_AT_ONCE:
+        raise InvalidRequest(f"The list has {len(entries)} entries: send 1 to {MOST_AT_ONCE} at once.", code="invalid_value")
+    return [to_json(entry) for entry in entries]

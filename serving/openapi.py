@@ -15,6 +15,7 @@ from serving.api_answers import (
     ChatCompletion,
     ChatCompletionChunk,
     ErrorBody,
+    FeedbackOutcomes,
     FeedbackReply,
     Health,
     Model,
@@ -22,7 +23,7 @@ from serving.api_answers import (
     Readiness,
 )
 from serving.chat_request import ChatRequest
-from serving.feedback_request import TAGS, PreferenceRequest, RatingRequest
+from serving.feedback_request import MOST_AT_ONCE, REQUESTS, TAGS
 from serving.openapi_schemas import NULL, Schema, component_schemas, reference
 
 _ABOUT = """Chat as OpenAI's API has it, and feedback on the answers. OpenAI's own clients work unchanged.
@@ -145,16 +146,20 @@ def _feedback() -> dict[str, Any]:
     }
     made = _operation(
         "create_feedback",
-        "A thumb, or which of two answers is better; by API key or by receipt alone",
-        {201: {"description": "It is on disk.", **_json(FeedbackReply, _LEFT, description=False)}},
+        "What somebody says about an answer, by API key or by receipt alone; or a list of such",
+        {
+            201: {"description": "It is on disk.", **_json(FeedbackReply, _LEFT, description=False)},
+            207: {"description": "Of a list: an outcome for each.", **_json(FeedbackOutcomes, _LEFT, description=False)},
+        },
         *(400, 401, 403, 404, 408, 409, 413, 429, 500, 503),
     )
     example = {"type": "rating", "value": 1, "receipt": "as it came with the answer"}
-    kinds = {"rating": RatingRequest, "preference": PreferenceRequest}
-    body = {
-        "oneOf": [reference(kind) for kind in kinds.values()],
-        "discriminator": {"propertyName": "type", "mapping": {name: reference(kind)["$ref"] for name, kind in kinds.items()}},
+    one = {
+        "oneOf": [reference(kind) for kind in REQUESTS.values()],
+        "discriminator": {"propertyName": "type", "mapping": {name: reference(kind)["$ref"] for name, kind in REQUESTS.items()}},
     }
+    entry = {"description": "As one alone. What is wrong with it is told in its own outcome, and concerns no other."}
+    body = {"anyOf": [one, {"type": "array", "minItems": 1, "maxItems": MOST_AT_ONCE, "items": entry}]}
     return made | {"parameters": [key, receipt], "requestBody": _body(body, example), "security": [{"apiKey": []}, {}]}
 
 
@@ -189,13 +194,23 @@ def _body(schema: Schema, example: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answers() -> dict[str, Schema]:
-    models = (ChatCompletion, ChatCompletionChunk, ErrorBody, FeedbackReply, Health, Model, ModelList, Readiness)
+    models = (
+        ChatCompletion,
+        ChatCompletionChunk,
+        ErrorBody,
+        FeedbackOutcomes,
+        FeedbackReply,
+        Health,
+        Model,
+        ModelList,
+        Readiness,
+    )
     return component_schemas(models, "serialization")
 
 
 def _requests(limits: LimitSettings) -> dict[str, Schema]:
     """What may be sent, with the bounds that are this deployment's own, and rules that the models check in code."""
-    schemas = component_schemas((ChatRequest, RatingRequest, PreferenceRequest), "validation")
+    schemas = component_schemas((ChatRequest, *REQUESTS.values()), "validation")
     chat = schemas["ChatRequest"]["properties"]
     chat["n"]["maximum"] = limits.max_n
     chat["messages"]["maxItems"] = limits.max_messages
@@ -203,7 +218,14 @@ def _requests(limits: LimitSettings) -> dict[str, Schema]:
         chat[name]["maximum"] = limits.max_tokens
     messages = _messages(schemas.pop("ChatMessage"))
     chat["messages"]["items"] = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in messages]}
-    return schemas | messages | {"RatingRequest": _rating(schemas["RatingRequest"])}
+    return (
+        schemas
+        | messages
+        | {
+            "RatingRequest": _rating(schemas["RatingRequest"]),
+            "ImplicitRequest": _implicit(schemas["ImplicitRequest"]),
+        }
+    )
 
 
 def _messages(message: Schema) -> dict[str, Schema]:
@@ -240,3 +262,17 @@ def _rating(rating: Schema) -> Schema:
         }
         kinds.append({**rating, "properties": rating["properties"] | own})
     return {"description": rating["description"], "anyOf": kinds}
+
+
+def _implicit(implicit: Schema) -> Schema:
+    """Dwelling takes time; nothing else does."""
+    actions = implicit["properties"]["action"]["enum"]
+    time = {name: value for name, value in implicit["properties"]["ms"].items() if name != "nullable"}
+    kinds = [
+        implicit | {"properties": implicit["properties"] | {"action": {**_TEXT, "enum": named}, "ms": ms}, "required": required}
+        for named, ms, required in (
+            (["dwell"], time, [*implicit["required"], "ms"]),
+            ([action for action in actions if action != "dwell"], NULL, implicit["required"]),
+        )
+    ]
+    return {"description": implicit["description"], "anyOf": kinds}

@@ -25,6 +25,7 @@ class Person:
     project: str
     unit: str
     conversation: str
+    key_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Plan:
             target=Target(completion_ids=tuple(c.completion_id for c in self.choices), comparison_id=self.comparison_id),
             exposures=tuple(c.exposure for c in self.choices),
             user=self.person.unit,
+            key_id=self.person.key_id,
             conversation=self.person.conversation,
             issued=self.created,
             expires=self.created + days * 86_400,
@@ -80,7 +82,7 @@ def identify(
         asker = known_user or caller.key_id or ""
         conversation = "conv_" + user_hash(secret, project, f"conversation\0{asker}\0{first_message}")
     unit = user_hash(secret, project, known_user or f"\0conversation\0{conversation}")
-    return Person(project, unit, conversation)
+    return Person(project, unit, conversation, caller.key_id or "")
 
 
 def choose(

@@ -17,6 +17,16 @@ QUESTION = {"role": "user", "content": "hello"}
 NEEDS = {"stream_options": "stream", "top_logprobs": "logprobs", "tool_choice": "tools"}
 """Fields of a chat that are for others."""
 
+GOOD_CHANGES: dict[str, dict[str, Any]] = {
+    "rating": {"value": -1, "tags": ["too_long"]},
+    "preference": {"value": "tie"},
+    "ranking": {"ranks": [2, 1]},
+    "correction": {"text": "Better."},
+    "score": {"value": True},
+    "flag": {"harms": ["hate"]},
+    "implicit": {"ms": 3},
+}
+
 
 @schemathesis.hook
 def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
@@ -25,7 +35,7 @@ def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> Non
     body: Any = case.body
     if case.path == "/v1/chat/completions":
         _chat(body)
-    elif case.path == "/v1/feedback":
+    elif case.path == "/v1/feedback" and isinstance(body, dict):  # entries of a list are judged each by itself
         _feedback(body)
 
 
@@ -41,6 +51,14 @@ def _chat(body: dict[str, Any]) -> None:
 
 
 def _feedback(body: dict[str, Any]) -> None:
-    body["receipt"] = json.loads(os.environ["PLAUDIT_RECEIPTS"])[body["type"]]
-    for field in ("completion_id", "completion_ids", "comparison_id", "user"):
+    kind = body.get("kind", body["type"])
+    receipts = json.loads(os.environ["PLAUDIT_RECEIPTS"])
+    body["receipt"] = receipts["pair" if kind in ("preference", "ranking") else "single"]
+    for field in ("completion_id", "completion_ids", "comparison_id", "user", "idempotency_key"):
         body.pop(field, None)
+    if "ranks" in body:
+        body["ranks"] = [1, 1 + body["ranks"][0] % 2]
+    if "kind" in body:
+        body["name"] = "copy" if kind in ("score", "implicit") else ""
+    if "changes" in body:
+        body["changes"] = GOOD_CHANGES[kind]

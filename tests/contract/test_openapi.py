@@ -73,8 +73,8 @@ def test_what_is_answered_is_as_described_to_the_last_field(gateway_to_try: Gate
 def test_schemathesis_finds_no_server_error_and_nothing_undescribed(gateway_to_try: Gateway, tmp_path: Path):
     """All of its checks, on good and bad data, and on chains of requests; always the same data."""
     receipts = {
-        "rating": gateway_to_try.chat()["plaudit"]["receipt"],
-        "preference": gateway_to_try.chat(n=2, compare=True)["plaudit"]["receipt"],
+        "single": gateway_to_try.chat()["plaudit"]["receipt"],
+        "pair": gateway_to_try.chat(n=2, compare=True)["plaudit"]["receipt"],
     }
     environment = {
         **os.environ,

@@ -35,3 +35,23 @@ def check_a_broken_receipt_is_refused(sdk: Sdk):
     answer = sdk.chat(max_tokens=2)
     with pytest.raises(openai.AuthenticationError):
         sdk.post("/feedback", {"type": "rating", "value": 1, "receipt": answer.plaudit["receipt"][:-8] + "AAAAAAAA"})
+
+
+def check_every_kind_of_feedback_goes_through_raw_post(sdk: Sdk):
+    about = {"receipt": sdk.chat(max_tokens=2).plaudit["receipt"]}
+    pair = {"receipt": sdk.chat(max_tokens=2, n=2, extra_body={"compare": True}).plaudit["receipt"]}
+    bodies = [
+        {"type": "rating", "value": -1, "tags": ["too_long"], "comment": "!", **about},
+        {"type": "preference", "value": "both_good", **pair},
+        {"type": "ranking", "ranks": [2, 1], **pair},
+        {"type": "correction", "text": "Better.", **about},
+        {"type": "score", "name": "resolved", "value": True, **about},
+        {"type": "flag", "harms": ["privacy"], **about},
+        {"type": "implicit", "action": "dwell", "ms": 1200, **about},
+        {"type": "amend", "kind": "rating", "changes": {"comment": "?"}, **about},
+        {"type": "retract", "kind": "score", "name": "resolved", **about},
+    ]
+    for body in bodies:
+        assert sdk.post("/feedback", body)["id"].startswith("fb_")
+    outcomes = sdk.post("/feedback", [*bodies, {"type": "rating"}])["data"]
+    assert [outcome["status"] for outcome in outcomes] == [201] * len(bodies) + [400]

@@ -1,0 +1,197 @@
+"""From a request to the fact that the log keeps: which answer it is about, and what it says of it. Without any I/O."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+
+from feedback.events import (
+    Correction,
+    Exposure,
+    FeedbackAmended,
+    FeedbackKind,
+    FeedbackRetracted,
+    FeedbackSet,
+    Flag,
+    Implicit,
+    Judgement,
+    Preference,
+    Ranking,
+    Rating,
+    Score,
+    Source,
+    Target,
+)
+from feedback.receipts import Receipt
+from serving.errors import InvalidRequest
+from serving.feedback_request import (
+    REQUESTS,
+    AmendRequest,
+    CorrectionRequest,
+    FeedbackRequest,
+    FlagRequest,
+    ImplicitRequest,
+    PreferenceRequest,
+    RankingRequest,
+    RatingRequest,
+    RetractRequest,
+    ScoreRequest,
+    check_tags,
+)
+from serving.validation import explain_first
+
+Fact = FeedbackSet | FeedbackAmended | FeedbackRetracted
+
+
+class Said(NamedTuple):
+    """By whom and how a judgement came."""
+
+    feedback_id: str
+    rater: str
+    source: Source
+    key_id: str
+
+
+def fact_of(body: FeedbackRequest, said: Said, receipt: Receipt) -> Fact:
+    """The judgement as the log keeps it. Raises `InvalidRequest` when it does not fit what it is about."""
+    kind = kind_of(body)
+    target, exposures = target_of(body, kind, receipt)
+    place = {
+        "feedback_id": said.feedback_id,
+        "target": target,
+        "rater": said.rater,
+        "client_sequence": body.client_sequence,
+    }
+    if isinstance(body, AmendRequest):
+        changes = _changes(body, len(target.completion_ids))
+        return FeedbackAmended(**place, kind=kind, name=_name(body, kind), changes=changes)
+    if isinstance(body, RetractRequest):
+        return FeedbackRetracted(**place, kind=kind, name=_name(body, kind))
+    if isinstance(body, RatingRequest) and body.value == 0:
+        return FeedbackRetracted(**place, kind=kind)
+    judgement = _judgement(body)
+    if isinstance(judgement, Ranking):
+        _check_count(judgement.ranks, len(target.completion_ids), "ranks")
+    return FeedbackSet(**place, judgement=judgement, exposures=exposures, source=said.source, key_id=said.key_id)
+
+
+def kind_of(body: FeedbackRequest) -> FeedbackKind:
+    """What is set, amended or taken back."""
+    return body.kind if isinstance(body, AmendRequest | RetractRequest) else body.type
+
+
+def target_of(body: FeedbackRequest, kind: FeedbackKind, receipt: Receipt) -> tuple[Target, tuple[Exposure, ...]]:
+    """What is judged, among the answers of a receipt, and how these came to be shown. Raises `InvalidRequest`."""
+    shown = receipt.target
+    if body.completion_id is not None and body.completion_id not in shown.completion_ids:
+        raise InvalidRequest(
+            "'completion_id' is not one of this receipt's answers: send that answer's own receipt.", param="completion_id"
+        )
+    if body.completion_ids is not None and body.completion_ids != shown.completion_ids:
+        raise InvalidRequest("'completion_ids' are not this receipt's: leave them out.", param="completion_ids")
+    if body.comparison_id is not None and body.comparison_id != shown.comparison_id:
+        raise InvalidRequest("'comparison_id' is not this receipt's: leave it out.", param="comparison_id")
+    if kind == "preference" and shown.comparison_id is None:
+        text = "A preference is between the two answers of a comparison, and this is none: send type 'rating'."
+        raise InvalidRequest(text, param="type", code="wrong_feedback_type")
+    if kind == "ranking" and len(shown.completion_ids) == 1:
+        text = "A ranking is of several answers, and this is a single one: send type 'rating'."
+        raise InvalidRequest(text, param="type", code="wrong_feedback_type")
+    if kind in ("preference", "ranking"):
+        return shown, receipt.exposures
+    if body.completion_id is None and len(shown.completion_ids) > 1:
+        text = f"A {kind} is about one answer, and there were several: name its 'completion_id'"
+        text += ", or send type 'preference'." if shown.comparison_id else "."
+        raise InvalidRequest(text, param="completion_id", code="wrong_feedback_type")
+    which = 0 if body.completion_id is None else shown.completion_ids.index(body.completion_id)
+    return Target(completion_ids=(shown.completion_ids[which],)), (receipt.exposures[which],)
+
+
+def _judgement(body: FeedbackRequest) -> Judgement:
+    match body:
+        case RatingRequest():
+            return Rating(value=body.value, tags=body.tags, comment=body.comment, decision_ms=body.decision_ms)
+        case PreferenceRequest():
+            return Preference(value=body.value, comment=body.comment, decision_ms=body.decision_ms)
+        case RankingRequest():
+            try:
+                return Ranking(ranks=body.ranks, comment=body.comment, decision_ms=body.decision_ms)
+            except ValidationError as error:
+                raise explain_first(error.errors(include_url=False)[0]) from error
+        case CorrectionRequest():
+            return Correction(text=body.text, comment=body.comment, decision_ms=body.decision_ms)
+        case ScoreRequest():
+            return Score(
+                metric=body.name,
+                value=float(body.value),
+                boolean=isinstance(body.value, bool),
+                comment=body.comment,
+                decision_ms=body.decision_ms,
+            )
+        case FlagRequest():
+            return Flag(harms=tuple(dict.fromkeys(body.harms)), comment=body.comment, decision_ms=body.decision_ms)
+        case ImplicitRequest():
+            return Implicit(action=body.action, ms=body.ms)
+    raise TypeError(body)
+
+
+def _name(body: AmendRequest | RetractRequest, kind: FeedbackKind) -> str:
+    """Which score, or which action, is meant; other kinds have one a person and answer."""
+    if bool(body.name) != (kind in ("score", "implicit")):
+        text = f"'name' is missing: say which {kind}." if not body.name else f"A {kind} has no name: leave 'name' out."
+        raise InvalidRequest(text, param="name")
+    return body.name
+
+
+def _changes(body: AmendRequest, answers: int) -> dict[str, Any]:
+    """The changes, each held against its field in a request of that kind. Raises `InvalidRequest`."""
+    fields = REQUESTS[body.kind].model_fields
+    own = [name for name in fields if name in _AMENDABLE[body.kind]]
+    changes = {}
+    for name, value in body.changes.items():
+        if name not in own:
+            text = f"'changes.{name[:40]}' is nothing that can be amended in a {body.kind}: use {', '.join(own) or 'none'}."
+            raise InvalidRequest(text, param=f"changes.{name[:40]}")
+        field = fields[name]
+        adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])
+        try:
+            changes[name] = adapter.dump_python(adapter.validate_python(value), mode="json")
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise explain_first({**first, "loc": ("changes", name, *first["loc"])}) from error
+    if body.kind == "rating":
+        _check_thumb(changes)
+    if "ranks" in changes:
+        _check_count(changes["ranks"], answers, "changes.ranks")
+    if body.kind == "score" and "value" in changes:
+        changes |= {"value": float(changes["value"]), "boolean": isinstance(changes["value"], bool)}
+    return changes
+
+
+_AMENDABLE: dict[FeedbackKind, tuple[str, ...]] = {
+    "rating": ("value", "tags", "comment", "decision_ms"),
+    "preference": ("value", "comment", "decision_ms"),
+    "ranking": ("ranks", "comment", "decision_ms"),
+    "correction": ("text", "comment", "decision_ms"),
+    "score": ("value", "comment", "decision_ms"),
+    "flag": ("harms", "comment", "decision_ms"),
+    "implicit": ("ms",),
+}
+
+
+def _check_thumb(changes: dict[str, Any]) -> None:
+    """A thumb's reasons depend on it, so the two change together."""
+    if changes.get("value") == 0:
+        raise InvalidRequest("'changes.value' is 0: send type 'retract' to take a thumb back.", param="changes.value")
+    if ("value" in changes) != ("tags" in changes):
+        missing = "tags" if "value" in changes else "value"
+        text = f"'changes.{missing}' is missing: a rating's tags are reasons for its value, so send both."
+        raise InvalidRequest(text, param=f"changes.{missing}", code="missing_required_parameter")
+    if "tags" in changes:
+        check_tags(changes["value"], tuple(changes["tags"]), "changes.tags")
+
+
+def _check_count(ranks: tuple[int, ...], answers: int, param: str) -> None:
+    if len(ranks) != answers:
+        raise InvalidRequest(f"'{param}' has {len(ranks)} entries: there are {answers} answers to rank.", param=param)
