@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,22 +12,64 @@ from typing import Any
 import pytest
 
 from ops.models import ModelRef
+from ops.process import module
 from ops.settings import load_settings
 
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.fixture(scope="session")
-def model_cache() -> Path:
-    """Where prepared models are kept between runs: beside those of `make run`, so that each is made once a machine."""
+_training = pytest.StashKey[subprocess.Popen[bytes]]()
+_NICE = 10
+
+
+def _model_cache() -> Path:
     return Path(os.environ.get("PLAUDIT_TEST_MODELS", ROOT / ".plaudit" / "models"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that need the starter model come last: it is trained beside the others."""
+    items.sort(key=_needs_starter)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    if session.config.option.collectonly or not any(map(_needs_starter, session.items)):
+        return
+    folder = _model_cache()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "starter.log").open("ab") as log:
+        session.config.stash[_training] = subprocess.Popen(
+            module("ops.cli", "prepare", "--model", "starter"),
+            env={**os.environ, "PLAUDIT_MODEL_CACHE": str(folder)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            preexec_fn=lambda: os.nice(_NICE),
+        )
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    training = config.stash.get(_training, None)
+    if training is not None:
+        training.kill()
+        training.wait()
+
+
+def _needs_starter(item: pytest.Item) -> bool:
+    return "starter" in getattr(item, "fixturenames", ())
+
+
 @pytest.fixture(scope="session")
-def starter(model_cache: Path) -> ModelRef:
+def model_cache() -> Path:
+    """Where prepared models are kept between runs: beside those of `make run`, so that each is made once a machine."""
+    return _model_cache()
+
+
+@pytest.fixture(scope="session")
+def starter(model_cache: Path, pytestconfig: pytest.Config) -> ModelRef:
     """The starter model, trained from its recipe the first time (two to three minutes)."""
     from trainer.models import prepare
 
+    pytestconfig.stash[_training].wait()
     return prepare(load_settings(model="starter", model_cache=model_cache), lambda what, share: None)
 
 
