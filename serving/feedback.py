@@ -44,12 +44,12 @@ def router(
 
     @routes.post(PATH)
     async def create_feedback(request: Request) -> JSONResponse:
-        caller = authenticator.by_key(request)
+        caller = await authenticator.by_key(request)
         headers = {} if caller is None else await quota.count(caller)
         body = parse_feedback(await request.body())
         token = body.receipt or request.headers.get(RECEIPT_HEADER)
         receipt = await _receipt(body, token, caller)
-        origins.check(request, receipt.project)
+        await origins.check(request, receipt.project)
         source = _source(body, caller)
         rater = _rater(body, caller, receipt, sealed=token is not None)
         feedback_id = _feedback_id(request, receipt.project, rater)
