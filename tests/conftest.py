@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres import COVERED, postgres
 
 from ops.models import ModelRef
 from ops.settings import load_settings
+
+__all__ = ["postgres"]
 
 ROOT = Path(__file__).parent.parent
 
@@ -64,3 +67,7 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.write_line("database covered on: " + ", ".join(["SQLite", *COVERED]))
