@@ -70,6 +70,9 @@ class PostgresServer:
         return self.url(name)
 
     def start(self) -> None:
+        """Does nothing while it runs."""
+        if self._process is not None:
+            return
         flags = ["-D", str(self._folder / "data"), "-k", str(self._folder), "-h", "127.0.0.1", "-p", str(self.port)]
         with (self._folder / "log").open("ab") as log:
             self._process = self._popen("postgres", *flags, output=log)
@@ -113,9 +116,9 @@ class PostgresServer:
 
     def _popen(self, program: str, *flags: str, output: object = subprocess.PIPE) -> subprocess.Popen[bytes]:
         user = {} if self._user is None else {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
-        return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
-            [self._home / program, *flags], cwd=self._folder, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, **user
-        )
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
+        command = [str(self._home / program), *flags]
+        return subprocess.Popen(command, cwd=self._folder, **pipes, **user)  # type: ignore[call-overload,no-any-return]
 
 
 @pytest.fixture(scope="session")
