@@ -51,7 +51,7 @@ def database_of(where: Settings | Path | str) -> Engine:
     if isinstance(where, Settings):
         where = where.database_path if where.database_url is None else where.database_url.get_secret_value()
     engine = _postgres(where) if isinstance(where, str) and "://" in where else _sqlite(Path(where))
-    event.listen(engine, "handle_error", _explain, retval=True)
+    event.listen(engine, "handle_error", lambda context: _explained(engine, context), retval=True)
     return engine
 
 
@@ -129,13 +129,13 @@ def _check_version(connection: Connection, engine: Engine) -> None:
         )
 
 
-def _explain(context: ExceptionContext) -> Exception | None:
+def _explained(engine: Engine, context: ExceptionContext) -> Exception | None:
     """`DatabaseUnavailable` in place of a driver's error that says so. A ping that fails is the pool's to mend."""
     error = context.original_exception
-    if context.is_pre_ping or not _is_away(error) or context.engine is None:
+    if context.is_pre_ping or not _is_away(error):
         return None
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    explained = DatabaseUnavailable(f"the database {_name(context.engine)} does not answer: {first}")
+    explained = DatabaseUnavailable(f"the database {_name(engine)} does not answer: {first}")
     explained.__cause__ = error
     return explained
 
