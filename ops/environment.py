@@ -16,6 +16,7 @@ def environment_of(settings: Settings) -> dict[str, str]:
     """This process's environment with every setting in it, so that children see exactly these settings."""
     folders = {"data_dir": settings.data_dir.absolute(), "model_cache": settings.models_dir.absolute()}
     values = {name: value for name, value in (settings.model_dump() | folders).items() if value is not None}
+    values = {"database_url": ""} | values  # the parent's own environment must not name one where these settings have none
     return dict(os.environ) | {f"PLAUDIT_{name.upper()}": _text(value) for name, value in values.items()}
 
 

@@ -38,6 +38,7 @@ ENGINE_RESTARTS = Counter("plaudit_engine_restarts_total", "Engine restarts seen
 SWAPS = Counter("plaudit_swaps_total", "Adapters made live", ["outcome"], registry=GATEWAY)
 SWAP_SECONDS = _seconds("plaudit_swap_seconds", "Publication to first token of a new adapter")
 LOG_UP = Gauge("plaudit_log_up", "1 when the last completion events could be written", registry=GATEWAY)
+DATABASE_UP = Gauge("plaudit_database_up", "1 while the database of keys and projects answers", registry=GATEWAY)
 
 # admin: names adapters, which applications are not to know
 ADAPTER_INFO = Gauge("plaudit_adapter_info", "1 for every adapter in use", ["project", "role", "adapter"], registry=ADMIN)

@@ -245,6 +245,9 @@ class Settings(BaseSettings):
     log_backend: Literal["sqlite", "kafka"] = "sqlite"
     kafka_bootstrap_servers: str = "127.0.0.1:9092"
     kafka_topic_prefix: str = "plaudit"
+    database_url: SecretStr | None = Field(
+        default=None, description="postgresql://user:password@host/name, for keys and projects; None: a file in the data folder."
+    )
     secret: SecretStr | None = Field(
         default=None, description="Seals receipts and hashes users; None: made once, kept in the data folder."
     )
@@ -275,6 +278,11 @@ class Settings(BaseSettings):
         one = values.get("engine_url")
         return values | {"engine_urls": (one,)} if one and not values.get("engine_urls") else values
 
+    @field_validator("database_url", mode="before")
+    @classmethod
+    def _nothing_is_no_database(cls, value: Any) -> Any:
+        return value or None
+
     @field_validator("engine_urls", mode="before")
     @classmethod
     def _split_at_commas(cls, value: Any) -> Any:
@@ -299,6 +307,10 @@ class Settings(BaseSettings):
                 f"train.lora_rank={train.lora_rank}: the engine takes at most engine.max_lora_rank={largest}. "
                 "Set PLAUDIT_ENGINE__MAX_LORA_RANK as high, or PLAUDIT_TRAIN__LORA_RANK lower"
             )
+        scheme = "postgresql:" if self.database_url is None else self.database_url.get_secret_value().partition("//")[0]
+        if scheme not in ("postgresql:", "postgresql+psycopg:"):
+            # not a field's own validator: the message would show the value, and with it the password
+            raise ValueError("database_url: it is no postgresql://user:password@host:5432/name. Set PLAUDIT_DATABASE_URL to one")
         if self.admin_port == self.port:
             raise ValueError(f"admin_port={self.admin_port}: it is the gateway's own port. Set PLAUDIT_ADMIN_PORT to another")
         if train.algorithm == "rloo" and train.ppo.samples_per_prompt < 2:

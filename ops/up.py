@@ -156,7 +156,7 @@ def _check_adapters(settings: Settings) -> None:
 
 
 def _first_key(settings: Settings) -> str | None:
-    store = load("serving.keys:KeyStore")(Path(settings.database_path))
+    store = load("serving.keys:KeyStore")(settings)
     store.ensure_project(settings.project)
     key: str | None = store.ensure_first_key()
     return key

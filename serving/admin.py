@@ -38,6 +38,7 @@ from serving.auth import Authenticator
 from serving.errors import Conflict, Forbidden, InvalidRequest, NotFound, error_response, install_error_handlers
 from serving.gate import Gate, Rules
 from serving.keys import ALL_PROJECTS, Caller, KeyInfo, KeyStore
+from serving.known_keys import KnownKeys
 from serving.limits import BodyLimit
 from serving.request_id import RequestId
 from serving.validation import explain_first
@@ -89,6 +90,7 @@ def create_admin_app(
     manager: LiveAdapters,
     told: WorkerMetrics | None = None,
     clock: Callable[[], float] = time.time,
+    known: KnownKeys | None = None,
 ) -> FastAPI:
     """The application for ``settings.admin_port``. It owns nothing it is given: whoever opened that closes it."""
     app = FastAPI(title="Plaudit admin", docs_url=None, redoc_url=None)
@@ -102,7 +104,7 @@ def create_admin_app(
     install_error_handlers(app, "/admin/v1/projects, /admin/v1/keys and /admin/v1/adapters, see /openapi.json")
     app.add_exception_handler(RequestValidationError, _refused)
     app.add_middleware(BodyLimit, max_bytes=settings.limits.max_body_bytes, timeout_s=settings.limits.body_timeout_s)
-    app.add_middleware(Gate, rules=ADMIN_PORT, routes=app.routes, authenticator=Authenticator(keys))
+    app.add_middleware(Gate, rules=ADMIN_PORT, routes=app.routes, authenticator=Authenticator(known or KnownKeys(keys)))
     app.add_middleware(RequestId)
     return app
 

@@ -159,3 +159,4 @@ class Health(_Answer):
 class Readiness(_Answer):
     ready: bool
     reasons: list[str] = Field(description="Why it cannot answer; empty when it can.")
+    warnings: list[str] = Field(default=[], description="What an operator must see to, though it answers.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache, partial
 
 from fastapi import FastAPI
@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from feedback.ids import new_id
 from feedback.log import EventLog
 from feedback.receipts import Receipts
+from ops.database import DatabaseUnavailable
 from ops.models import ModelNotPrepared, prepared
 from ops.open_log import open_settings_log
 from ops.receipt_keys import ReceiptKeys
@@ -29,6 +30,7 @@ from serving.errors import install_error_handlers
 from serving.gate import PUBLIC_PORT, Gate
 from serving.gateway import Gateway
 from serving.keys import KeyStore
+from serving.known_keys import KnownKeys
 from serving.limits import BodyLimit
 from serving.lookup import AnswerIndex
 from serving.pages.routes import COOKIE, page_is_open
@@ -67,16 +69,18 @@ def create_app(
     user_secret = subkey(secret, "users")
     receipts = Receipts(ReceiptKeys.of(settings))
     sessions = Sessions(subkey(secret, "sessions"), settings.project)
-    keys = KeyStore(settings.database_path)
-    keys.ensure_project(settings.project)
-    authenticator = Authenticator(keys, sessions, COOKIE, partial(page_is_open, settings))
+    keys = KeyStore(settings)
+    with suppress(DatabaseUnavailable):  # /readyz says so; whoever makes the first key makes the project
+        keys.ensure_project(settings.project)
+    known = KnownKeys(keys)
+    authenticator = Authenticator(known, sessions, COOKIE, partial(page_is_open, settings))
     registry = Registry(settings.adapters_dir)
     manager = AdapterManager(engines or own_engines, registry, log, settings, new_id("gw_"))
     told = WorkerMetrics(settings.run_dir / "metrics", slot if settings.workers > 1 else None)
     index = AnswerIndex(log, settings.limits.receipt_days)
     capture = Capture(log, max_bytes=settings.limits.capture_mb * 2**20)
     quota = open_quota(settings)
-    origins = Origins(keys)
+    origins = Origins(known)
     salt = cache(lambda project: subkey(secret, f"cache-salt\0{project}").hex())
     rooms = Rooms(settings, _sampling(settings), manager, capture, receipts, index, salt)
     hot = Chat(rooms, authenticator, quota, user_secret, coin)
@@ -98,6 +102,7 @@ def create_app(
                 await engine.close()
             if own_log is not None:
                 own_log.close()
+            known.close()
             keys.close()
 
     app = Gateway(title="Plaudit", lifespan=lifespan, openapi_url=None, redirect_slashes=False)
@@ -105,11 +110,11 @@ def create_app(
     if settings.admin_port is not None:
         from serving.admin import create_admin_app  # some megabytes, where nobody asks for it
 
-        app.admin = create_admin_app(settings, keys, registry, log, manager, told)
+        app.admin = create_admin_app(settings, keys, registry, log, manager, told, known=known)
     app.router.add_route(chat.PATH, hot, methods=["POST"], name="create_chat_completion")
     app.include_router(feedback.router(log, receipts, index, authenticator, quota, origins, user_secret))
-    app.include_router(models_route.router(keys, quota))
-    app.include_router(health.router(manager, told))
+    app.include_router(models_route.router(known, quota))
+    app.include_router(health.router(manager, known, told))
     app.include_router(page_router(settings, sessions))
     described = openapi.document(settings.limits)
     app.openapi = lambda: described  # type: ignore[method-assign]

@@ -8,7 +8,8 @@ from fastapi import Request
 
 from serving.cors import foreign_origin
 from serving.errors import Forbidden, InvalidRequest, NotFound, Unauthenticated
-from serving.keys import Caller, KeyStore, Role
+from serving.keys import Caller, Role
+from serving.known_keys import KnownKeys
 from serving.sessions import Sessions
 
 _CHAT_ROLES: tuple[Role, ...] = ("app", "operator", "visitor")
@@ -21,7 +22,7 @@ class Authenticator:
 
     def __init__(
         self,
-        keys: KeyStore,
+        keys: KnownKeys,
         sessions: Sessions | None = None,
         cookie: str = "",
         page_is_open: Callable[[str | None], bool] = lambda host: False,
@@ -31,29 +32,32 @@ class Authenticator:
         self._cookie = cookie
         self._page_is_open = page_is_open
 
-    def by_key(self, request: Request) -> Caller | None:
-        """The key's holder; None when the request has no ``Authorization``. Raises `Unauthenticated` for a bad key."""
+    async def by_key(self, request: Request) -> Caller | None:
+        """The key's holder; None when the request has no ``Authorization``.
+
+        Raises `Unauthenticated` for a bad key, `DatabaseUnavailable` where nobody can say.
+        """
         header = request.headers.get("authorization")
         if header is None:
             return None
         scheme, _, secret = header.partition(" ")
         if scheme.lower() != "bearer" or not secret:
             raise Unauthenticated("The Authorization header must be 'Bearer <API key>'.")
-        caller = self._keys.check(secret.strip())
+        caller = await self._keys.check(secret.strip())
         if caller is None:
             raise Unauthenticated("This API key is unknown, expired or revoked: make one with 'plaudit keys create'.")
         return caller
 
-    def caller(self, request: Request) -> Caller:
+    async def caller(self, request: Request) -> Caller:
         """The key's holder, else the visitor of the page's session. Raises `Unauthenticated`."""
-        caller = self.by_key(request) or self._visitor(request)
+        caller = await self.by_key(request) or self._visitor(request)
         if caller is None:
             raise Unauthenticated("Send an API key: 'Authorization: Bearer <API key>'.")
         return caller
 
-    def chatter(self, request: Request) -> Caller:
+    async def chatter(self, request: Request) -> Caller:
         """A caller who may chat. Raises `Unauthenticated`, `Forbidden`."""
-        caller = self.caller(request)
+        caller = await self.caller(request)
         if caller.role not in _CHAT_ROLES:
             raise Forbidden(f"A key of role '{caller.role}' cannot chat: use one of role 'app'.")
         return caller

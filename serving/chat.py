@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from feedback.ids import new_id
 from ops import metrics
+from ops.database import DatabaseUnavailable
 from ops.registry import AdapterRefused
 from serving.answering import Rooms, Turn
 from serving.auth import Authenticator, require_project
@@ -70,7 +71,7 @@ class Chat:
             await exchange.fail(scope, receive, Unavailable("The server is being stopped: try again.", code="shutting_down"))
             raise
         except Exception as error:
-            if not isinstance(error, ApiError | EngineError | TimeoutError):
+            if not isinstance(error, ApiError | DatabaseUnavailable | EngineError | TimeoutError):
                 _logger.exception("request_crashed", request_id=request_id)
             await exchange.fail(scope, receive, _told(error, request_id))
         finally:
@@ -79,7 +80,7 @@ class Chat:
     async def _answer(self, request: Request, receive: Receive, exchange: _Exchange) -> None:
         limits = self.rooms.settings.limits
         deadline = asyncio.get_running_loop().time() + limits.request_timeout_s
-        caller = self.authenticator.chatter(request)
+        caller = await self.authenticator.chatter(request)
         body = parse_chat(await read_body(request.scope, receive, limits.max_body_bytes, limits.body_timeout_s))
         check_caps(body, limits)
         require_project(caller, body.model)

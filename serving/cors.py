@@ -6,17 +6,16 @@ pass it; the answer itself is decided by the project.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from contextlib import suppress
 
 from fastapi import Request, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ops.database import DatabaseUnavailable
 from serving.errors import ApiError, Forbidden, as_api_error, error_response
-from serving.keys import KeyStore
+from serving.known_keys import KnownKeys
 
-_REMEMBERED_S = 1.0
 _PREFLIGHT = {
     "access-control-allow-methods": "POST",
     "access-control-allow-headers": "content-type, idempotency-key, x-plaudit-receipt",
@@ -35,33 +34,25 @@ def foreign_origin(headers: Headers) -> str | None:
 
 
 class Origins:
-    """The projects' origins, looked up again after a second."""
+    """Which origins the projects name, as far as the gateway knows its projects."""
 
-    def __init__(self, keys: KeyStore, clock: Callable[[], float] = time.monotonic) -> None:
-        self._keys, self._clock = keys, clock
-        self._until = -1.0
-        self._of: dict[str, tuple[str, ...]] = {}
+    def __init__(self, keys: KnownKeys) -> None:
+        self._keys = keys
 
-    def known(self, origin: str) -> bool:
-        """Whether any project names it."""
-        return any(origin in named for named in self._current().values())
+    async def known(self, origin: str) -> bool:
+        """Whether any project names it. Raises `DatabaseUnavailable`."""
+        return any(origin in named for named in (await self._keys.origins()).values())
 
-    def check(self, request: Request, project: str) -> None:
+    async def check(self, request: Request, project: str) -> None:
         """Raise `Forbidden` for a page of an origin that the project does not name; others may read the answer."""
         origin = foreign_origin(request.headers)
         if origin is None:
             return
-        if origin not in self._current().get(project, ()):
+        if origin not in (await self._keys.origins()).get(project, ()):
             request.state.allow_origin = None
             text = f"Pages of {origin[:200]} may not rate answers of this project: allow it with 'plaudit projects origins'."
             raise Forbidden(text, param="origin", code="origin_not_allowed")
         request.state.allow_origin = origin
-
-    def _current(self) -> dict[str, tuple[str, ...]]:
-        now = self._clock()
-        if now >= self._until:
-            self._of, self._until = self._keys.origins(), now + _REMEMBERED_S
-        return self._of
 
 
 class Cors:
@@ -77,17 +68,22 @@ class Cors:
         headers = Headers(scope=scope)
         origin = foreign_origin(headers)
         if origin is not None and scope["method"] == "OPTIONS" and "access-control-request-method" in headers:
-            await self._preflight(origin)(scope, receive, send)
+            await (await self._preflight(origin))(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        state["allow_origin"] = origin if origin is not None and self._origins.known(origin) else None
+        state["allow_origin"] = None
+        with suppress(DatabaseUnavailable):  # whoever has to decide about the origin says so
+            state["allow_origin"] = origin if origin is not None and await self._origins.known(origin) else None
         await self._answer(scope, receive, send)
 
-    def _preflight(self, origin: str) -> Response:
-        if self._origins.known(origin):
-            return Response(status_code=204, headers=_PREFLIGHT | _allowing(origin))
-        text = f"Pages of {origin[:200]} may not rate answers: allow it with 'plaudit projects origins'."
-        response = error_response(Forbidden(text, param="origin", code="origin_not_allowed"))
+    async def _preflight(self, origin: str) -> Response:
+        try:
+            if await self._origins.known(origin):
+                return Response(status_code=204, headers=_PREFLIGHT | _allowing(origin))
+            text = f"Pages of {origin[:200]} may not rate answers: allow it with 'plaudit projects origins'."
+            response = error_response(Forbidden(text, param="origin", code="origin_not_allowed"))
+        except DatabaseUnavailable as error:
+            response = error_response(as_api_error(error))
         response.headers["vary"] = "origin"
         return response
 

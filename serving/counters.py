@@ -12,8 +12,8 @@ from pathlib import Path
 
 from limits.aio.storage import Storage
 
+from ops.database import write_ahead
 from ops.process import is_alive
-from serving.tables import write_ahead
 
 _BUSY_S = 0.25
 """How long one call waits for the other workers'; each takes microseconds."""

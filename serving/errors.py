@@ -13,10 +13,12 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
 from feedback.log import LogError
 from feedback.receipts import ReceiptError, ReceiptExpired
+from ops.database import DatabaseUnavailable
 from serving.engine import EngineError, EngineTimeout, EngineUnavailable
 
 _TOO_LONG = re.compile("context length|maximum model length|max_model_len")
@@ -145,6 +147,8 @@ def as_api_error(error: Exception) -> ApiError:
             return TooLarge("This event is too large to be kept: send shorter texts.", code=error.code)
         case LogError():
             return Unavailable("The event log cannot keep this now: nothing was recorded, try again.", code=error.code)
+        case DatabaseUnavailable() | PoolTimeout():
+            return Unavailable("The database does not answer now: try again.", code="database_unavailable", retry_after_s=2)
         case EngineError():
             return _of_engine(error)
         case TimeoutError():
@@ -203,7 +207,7 @@ def install_error_handlers(app: FastAPI, api: str = "/v1/chat/completions, /v1/m
     async def unknown(request: Request, error: Exception) -> JSONResponse:
         return error_response(as_api_error(error), getattr(request.state, "request_id", None))
 
-    for kind in (ApiError, ReceiptError, LogError, EngineError, TimeoutError):
+    for kind in (ApiError, ReceiptError, LogError, DatabaseUnavailable, PoolTimeout, EngineError, TimeoutError):
         app.add_exception_handler(kind, known)
     app.add_exception_handler(HTTPException, of_router)
     app.add_exception_handler(Exception, unknown)

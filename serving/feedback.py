@@ -49,7 +49,7 @@ def router(
 
     @routes.post(PATH)
     async def create_feedback(request: Request) -> JSONResponse:
-        caller = authenticator.by_key(request)
+        caller = await authenticator.by_key(request)
         headers = {} if caller is None else await quota.count(caller)
         raw = await request.body()
         _check_idempotency_key(request)
@@ -74,7 +74,7 @@ def router(
         body = parse_feedback(raw)
         token = body.receipt or request.headers.get(RECEIPT_HEADER)
         receipt = await _receipt(body, token, caller)
-        origins.check(request, receipt.project)
+        await origins.check(request, receipt.project)
         rater = _rater(body, caller, receipt, sealed=token is not None)
         key_id = receipt.key_id if caller is None else caller.key_id or ""
         said = Said(_feedback_id(request, body, receipt.project, rater, part), rater, _source(body, caller), key_id)

@@ -9,8 +9,9 @@ from fastapi import Request
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ops.database import DatabaseUnavailable
 from serving.auth import Authenticator
-from serving.errors import ApiError, Forbidden, error_response
+from serving.errors import ApiError, Forbidden, as_api_error, error_response
 from serving.keys import Role
 
 Rule = Literal["anyone", "itself"] | tuple[Role, ...]
@@ -44,13 +45,13 @@ class Gate:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             try:
-                self._check(scope)
-            except ApiError as error:
-                await error_response(error)(scope, receive, send)
+                await self._check(scope)
+            except (ApiError, DatabaseUnavailable) as error:
+                await error_response(as_api_error(error))(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _check(self, scope: Scope) -> None:
+    async def _check(self, scope: Scope) -> None:
         """Raise `Unauthenticated` or `Forbidden`. A path without a route passes: that it is not there is no secret."""
         method = "GET" if scope["method"] == "HEAD" else scope["method"]
         path = scope["path"]
@@ -64,10 +65,10 @@ class Gate:
         if rule is None:
             raise Forbidden(f"{path} says of nobody that they may use it, so nobody can.", code="undeclared_route")
         if rule not in ("anyone", "itself"):
-            self._check_role(scope, path, rule)
+            await self._check_role(scope, path, rule)
 
-    def _check_role(self, scope: Scope, path: str, roles: tuple[Role, ...]) -> None:
-        caller = self._authenticator.caller(Request(scope))
+    async def _check_role(self, scope: Scope, path: str, roles: tuple[Role, ...]) -> None:
+        caller = await self._authenticator.caller(Request(scope))
         if caller.role not in roles:
             allowed = " or ".join(f"'{role}'" for role in roles if role != "visitor")
             raise Forbidden(f"A key of role '{caller.role}' cannot use {path}: use one of role {allowed}.")

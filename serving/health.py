@@ -8,13 +8,14 @@ from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 
 from ops import metrics
+from serving.known_keys import KnownKeys
 from serving.swap import AdapterManager
 from serving.worker_metrics import WorkerMetrics
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def router(manager: AdapterManager, told: WorkerMetrics) -> APIRouter:
+def router(manager: AdapterManager, keys: KnownKeys, told: WorkerMetrics) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/healthz")
@@ -23,8 +24,11 @@ def router(manager: AdapterManager, told: WorkerMetrics) -> APIRouter:
 
     @routes.get("/readyz")
     async def readyz() -> JSONResponse:
-        reasons = manager.ready()
-        return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
+        """``warnings`` are what an operator must see to, while requests are answered all the same."""
+        away, warnings = await keys.reach()
+        reasons = [*manager.ready(), *away]
+        body = {"ready": not reasons, "reasons": reasons} | ({"warnings": warnings} if warnings else {})
+        return JSONResponse(body, status_code=503 if reasons else 200)
 
     @routes.get("/metrics")
     def metrics_page() -> Response:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
-from sqlalchemy import Connection, delete, exists, insert, select, update
+from sqlalchemy import Connection, Engine, delete, exists, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from feedback.ids import new_id
 from ops.projects import check_origin, check_project_name
+from ops.settings import Settings
 from serving import tables
 
 Role = Literal["app", "annotator", "operator", "visitor"]
@@ -29,11 +31,6 @@ FIRST_KEY = "key_first"
 """Id of the key made at first start: two processes that start at once cannot both make it."""
 
 _PREFIX = "sk-plaudit-"
-_REMEMBERED_S = 1.0
-"""How long a key is believed without a look at the table: by then a revocation by another process has its effect."""
-
-_MOST_REMEMBERED = 1024
-
 MOST_CONCURRENT = 1000
 _MOST = 2**31 - 1
 
@@ -97,19 +94,18 @@ class KeyInfo:
         return self.revoked is None and (self.expires is None or now < self.expires)
 
 
-class _Known(NamedTuple):
-    until: float
-    info: KeyInfo
-    caller: Caller
-
-
 class KeyStore:
-    """Any number of processes may use one file at once."""
+    """The keys and projects of a settings' database, or of a URL or an SQLite file; any number of processes may use it.
 
-    def __init__(self, path: Path | str, clock: Callable[[], float] = time.time) -> None:
-        self._clock = clock
-        self._engine = tables.open_tables(path)
-        self._remembered: dict[str, _Known] = {}
+    It is opened when it is first asked something. Whatever is asked raises `DatabaseUnavailable` while it cannot be reached.
+    """
+
+    def __init__(self, where: Settings | Path | str, clock: Callable[[], float] = time.time) -> None:
+        self._where, self._clock = where, clock
+        self._opening = threading.Lock()
+        self._opened: Engine | None = None
+        self.changes = 0
+        """How often something was written here that changes what is known of keys and projects."""
 
     # projects
 
@@ -128,7 +124,7 @@ class KeyStore:
                 _write_origins(connection, project, checked)
         except IntegrityError:
             return False
-        self._remembered.clear()  # keys for all projects know one more
+        self.changes += 1  # keys for all projects know one more
         return True
 
     def projects(self) -> dict[str, float]:
@@ -153,6 +149,7 @@ class KeyStore:
             _check_projects(connection, (project,))
             connection.execute(delete(tables.project_origins).where(tables.project_origins.c.project == project))
             _write_origins(connection, project, checked)
+        self.changes += 1
 
     # keys
 
@@ -208,24 +205,34 @@ class KeyStore:
         with self._engine.begin() as connection:
             query = update(tables.keys).where(tables.keys.c.id == id, tables.keys.c.revoked.is_(None))
             connection.execute(query.values(revoked=self._clock()))
-        self._remembered.clear()
+        self.changes += 1
 
     def check(self, secret: str) -> Caller | None:
         """Who holds this secret; None when it is unknown, expired or revoked."""
-        digest = _digest(secret)
-        now = self._clock()
-        known = self._remembered.get(digest)
-        if known is None or now >= known.until:
-            known = self._look(digest, now)
-            if known is None:
-                return None
-            if len(self._remembered) >= _MOST_REMEMBERED:
-                self._remembered.clear()
-            self._remembered[digest] = known
-        return known.caller if known.info.holds(now) else None
+        found = self.holder(digest_of(secret))
+        return found[1] if found is not None and found[0].holds(self._clock()) else None
+
+    def holder(self, digest: str) -> tuple[KeyInfo, Caller] | None:
+        """The key whose secret has this digest, and who holds it, be it expired or revoked."""
+        with self._engine.connect() as connection:
+            rows = connection.execute(select(tables.keys).where(tables.keys.c.digest == digest)).all()
+            infos = _infos(connection, rows)
+        if not infos:
+            return None
+        info = infos[0]
+        projects = tuple(self.projects()) if info.everywhere else info.projects
+        return info, Caller(projects, info.role, info.id, limits=info.limits, everywhere=info.everywhere)
 
     def close(self) -> None:
-        self._engine.dispose()
+        if self._opened is not None:
+            self._opened.dispose()
+
+    @property
+    def _engine(self) -> Engine:
+        with self._opening:
+            if self._opened is None:
+                self._opened = tables.open_tables(self._where)
+            return self._opened
 
     def _insert(
         self, id: str, projects: tuple[str, ...], role: Role, name: str, ttl: float | None, limits: KeyLimits
@@ -242,23 +249,12 @@ class KeyStore:
             if not everywhere:
                 _check_projects(connection, projects)
             values = {"id": id, "role": role, "name": name, "created": now, "expires": info.expires, "revoked": None}
-            connection.execute(insert(tables.keys).values(digest=_digest(secret), project=projects[0], **values))
+            connection.execute(insert(tables.keys).values(digest=digest_of(secret), project=projects[0], **values))
             for project in projects[1:]:
                 connection.execute(insert(tables.key_projects).values(key=id, project=project))
             if limits != UNLIMITED:
                 connection.execute(insert(tables.key_limits).values(key=id, **asdict(limits)))
         return secret, info
-
-    def _look(self, digest: str, now: float) -> _Known | None:
-        with self._engine.connect() as connection:
-            rows = connection.execute(select(tables.keys).where(tables.keys.c.digest == digest)).all()
-            infos = _infos(connection, rows)
-        if not infos:
-            return None
-        info = infos[0]
-        projects = tuple(self.projects()) if info.everywhere else info.projects
-        caller = Caller(projects, info.role, info.id, limits=info.limits, everywhere=info.everywhere)
-        return _Known(now + _REMEMBERED_S, info, caller)
 
 
 def _check_projects(connection: Connection, projects: Iterable[str]) -> None:
@@ -276,8 +272,8 @@ def _write_origins(connection: Connection, project: str, origins: Iterable[str])
         connection.execute(insert(tables.project_origins).values(project=project, origin=origin))
 
 
-def _digest(secret: str) -> str:
-    """A key has 256 random bits: a plain hash keeps it, and finding it by its hash gives nothing away by timing."""
+def digest_of(secret: str) -> str:
+    """What is kept of a key. It has 256 random bits: a plain hash will do, and finding it by that tells nothing by timing."""
     return hashlib.sha256(secret.encode()).hexdigest()
 
 

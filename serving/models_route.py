@@ -7,23 +7,24 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from serving.auth import require_project
-from serving.keys import Caller, KeyStore
+from serving.keys import Caller
+from serving.known_keys import KnownKeys
 from serving.quota import Quota
 
 
-def router(keys: KeyStore, quota: Quota) -> APIRouter:
+def router(keys: KnownKeys, quota: Quota) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/v1/models")
     async def list_models(request: Request, response: Response) -> dict[str, Any]:
         caller = await _counted(request, response)
-        created = keys.projects()
+        created = await keys.projects()
         return {"object": "list", "data": [_model(project, created) for project in caller.projects]}
 
     @routes.get("/v1/models/{model:path}")
     async def retrieve_model(model: str, request: Request, response: Response) -> dict[str, Any]:
         caller = await _counted(request, response)
-        return _model(require_project(caller, model), keys.projects())
+        return _model(require_project(caller, model), await keys.projects())
 
     async def _counted(request: Request, response: Response) -> Caller:
         caller: Caller = request.state.caller

@@ -1,16 +1,13 @@
-"""The tables of keys and projects, in one SQLite file that any number of processes may use at once."""
+"""The tables of keys and projects, which any number of processes may use at once."""
 
 from __future__ import annotations
 
-import sqlite3
-import time
 from pathlib import Path
-from typing import Any
 
-from sqlalchemy import Column, Engine, Float, Integer, MetaData, String, Table, create_engine, event
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy import Column, Engine, Float, Integer, MetaData, String, Table
 
-_BUSY_S = 10.0
+from ops.database import create_tables, database_of
+from ops.settings import Settings
 
 _metadata = MetaData()
 
@@ -55,33 +52,11 @@ key_limits = Table(
 """Keys without limits have no row."""
 
 
-def open_tables(path: Path | str) -> Engine:
-    """The file's engine; the file and tables that are missing are made. It is for its owner's eyes only."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Path(path).touch(mode=0o600)
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _BUSY_S})
-    event.listen(engine, "connect", _configure)
-    with engine.begin() as connection:
-        for table in _metadata.sorted_tables:
-            connection.execute(CreateTable(table, if_not_exists=True))
-            for index in sorted(table.indexes, key=lambda index: str(index.name)):
-                connection.execute(CreateIndex(index, if_not_exists=True))
+def open_tables(where: Settings | Path | str) -> Engine:
+    """The database of a settings, or of a URL or an SQLite file (`ops.database`), with the tables that were missing.
+
+    Raises `DatabaseUnavailable`.
+    """
+    engine = database_of(where)
+    create_tables(engine, _metadata)
     return engine
-
-
-def write_ahead(connection: sqlite3.Connection) -> None:
-    """Turn a file to WAL. SQLite does not wait for its lock when several processes do that at once: try again instead."""
-    deadline = time.monotonic() + _BUSY_S
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                raise
-            time.sleep(0.01)
-
-
-def _configure(connection: Any, record: object) -> None:
-    write_ahead(connection)
-    connection.execute("PRAGMA synchronous=FULL")

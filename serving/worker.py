@@ -15,8 +15,10 @@ import socket
 import sys
 from functools import partial
 
+import structlog
 import uvicorn
 
+from ops.database import DatabaseUnavailable
 from ops.errors import UserError
 from ops.logs import configure_logs
 from ops.settings import Settings, load_settings
@@ -31,6 +33,8 @@ KEEPALIVE_S = 75
 LINGER_S = {False: 1.0, True: 6.0}
 """How long idle connections are kept for one more request, which is answered with ``connection: close``: when told to
 stop, and when replaced."""
+
+_log = structlog.get_logger(__name__)
 
 _POLL_S = 0.05
 _GC_THRESHOLDS = (20_000, 20, 50)
@@ -108,10 +112,15 @@ def _take_all_descriptors() -> None:
 
 def _print_first_key(settings: Settings) -> None:
     """The first start ever prints an API key, once."""
-    keys = KeyStore(settings.database_path)
-    keys.ensure_project(settings.project)
-    secret = keys.ensure_first_key()
-    keys.close()
+    keys = KeyStore(settings)
+    try:
+        keys.ensure_project(settings.project)
+        secret = keys.ensure_first_key()
+    except DatabaseUnavailable as error:
+        _log.warning("no_first_key", error=str(error))
+        return
+    finally:
+        keys.close()
     if secret is not None:
         print(f"API key (shown this once): {secret}", flush=True)
 

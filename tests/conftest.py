@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres import COVERED, postgres
 
 from ops.models import ModelRef
 from ops.process import module
 from ops.settings import load_settings
+
+__all__ = ["postgres"]
 
 ROOT = Path(__file__).parent.parent
 
@@ -107,3 +110,7 @@ def free_port() -> int:
             except OSError:
                 continue
             return port
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.write_line("database covered on: " + ", ".join(["SQLite", *COVERED]))

@@ -92,7 +92,13 @@ def stage(engines: int) -> Iterator[Stage]:
 
 def _settings(folder: Path, models: Path, engines: int) -> tuple[Settings, list[Settings]]:
     """The gateway's, and those of each engine. A single engine shares the gateway's data folder, as in ``plaudit up``."""
-    common: dict[str, Any] = {"model": "starter", "model_cache": models, "log_backend": "sqlite", "page": "off"}
+    common: dict[str, Any] = {
+        "model": "starter",
+        "model_cache": models,
+        "log_backend": "sqlite",
+        "database_url": "",
+        "page": "off",
+    }
     common |= {"port": free_ports(1)[0], "engine": {"max_model_len": 512}}
     if engines == 1:
         alone = load_settings(data_dir=folder / "gateway", **common)

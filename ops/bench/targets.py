@@ -66,7 +66,7 @@ def stub(folder: Path, cpus: Cpus, *flags: str) -> Iterator[Target]:
 def plaudit(settings: Settings, cpus: Cpus) -> Iterator[Target]:
     """``plaudit serve`` in the settings' data folder, with a key of its own."""
     log = settings.run_dir / "gateway.log"
-    store = attribute("serving.keys:KeyStore")(settings.database_path)
+    store = attribute("serving.keys:KeyStore")(settings)
     store.ensure_project(settings.project)
     key: str = store.create(project=settings.project, role="app", name="bench")[0]
     store.close()
@@ -87,6 +87,7 @@ def gateway_settings(folder: Path, engine_url: str, workers: int) -> Settings:
         engine_urls=(engine_url,),
         workers=workers,
         log_backend="sqlite",
+        database_url="",
         page="off",
     )
 

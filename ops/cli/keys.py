@@ -19,9 +19,9 @@ _Concurrent = Annotated[int | None, typer.Option("--concurrent", help="Requests 
 
 
 def open_store(settings: Settings) -> Any:
-    """The data folder's keys and projects; the settings' project is made if need be."""
+    """The settings' keys and projects; the settings' project is made if need be."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    store = load("serving.keys:KeyStore")(settings.database_path)
+    store = load("serving.keys:KeyStore")(settings)
     store.ensure_project(settings.project)
     return store
 

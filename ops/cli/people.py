@@ -82,7 +82,7 @@ def simulate(
 @contextmanager
 def _key_for_now(settings: Settings) -> Iterator[str]:
     """A key of the data folder's that is revoked again at the end."""
-    store = load("serving.keys:KeyStore")(settings.database_path)
+    store = load("serving.keys:KeyStore")(settings)
     store.ensure_project(settings.project)
     secret, info = store.create(settings.project, "app", "simulate", None)
     try:

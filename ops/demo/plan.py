@@ -31,6 +31,7 @@ def demo_settings(data_dir: Path, models_dir: Path, port: int, plan: Plan) -> Se
     return load_settings(
         data_dir=data_dir,
         model_cache=models_dir,
+        database_url="",
         model="starter",
         port=port,
         seed=plan.seed,

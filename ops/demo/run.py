@@ -163,7 +163,7 @@ def run_demo(data_dir: Path, models_dir: Path, port: int, plan: Plan, report_pat
         up = running(settings, print)
         supervisor = up.__enter__()
     try:
-        key = load("serving.keys:KeyStore")(settings.database_path).create(settings.project, "app", "demo", None)[0]
+        key = load("serving.keys:KeyStore")(settings).create(settings.project, "app", "demo", None)[0]
         with open_log_of(settings) as log:
             facts = Facts(settings, log)
             crowd = Crowd(people, base_url=f"http://{settings.host}:{port}/v1", api_key=key, seed=plan.seed)

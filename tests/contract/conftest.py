@@ -47,7 +47,7 @@ def without_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[st
     folder: Path = tmp_path_factory.mktemp("without-engine")
     settings = load_settings(data_dir=folder, engine_url="http://127.0.0.1:9", limits={"engine_wait_s": 0})
     with serving_app(create_app(settings)) as url:
-        keys = KeyStore(settings.database_path)
+        keys = KeyStore(settings)
         key = keys.create("default", "app", "contract")[0]
         keys.close()
         yield {"url": url, "key": key}

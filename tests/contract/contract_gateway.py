@@ -42,7 +42,7 @@ class ContractGateway:
 
     def key(self, role: Role = "app", **limits: int) -> str:
         """A new key's secret."""
-        keys = KeyStore(self.settings.database_path)
+        keys = KeyStore(self.settings)
         try:
             return keys.create(PROJECT, role, "contract", limits=KeyLimits(**limits))[0]
         finally:
@@ -64,7 +64,7 @@ def contract_gateway(engine_url: str, starter: ModelRef, model_cache: Path, fold
     """The gateway, once its adapters are served."""
     settings = load_settings(data_dir=folder, port=port, engine_url=engine_url, model="starter", model_cache=model_cache)
     adapters = _deploy_a_duel(settings, starter)
-    keys = KeyStore(settings.database_path)
+    keys = KeyStore(settings)
     keys.ensure_project(PROJECT)
     keys.close()
     command = [

@@ -68,7 +68,7 @@ class Stack:
         self.url = f"http://{settings.host}:{settings.port}"
         self._completions: dict[str, CompletionCreated] = {}
         self._reader = TopicReader(self.log, "completions")
-        keys = KeyStore(settings.database_path)
+        keys = KeyStore(settings)
         self.key = keys.create("default", "app", "e2e")[0]
         operator_key = keys.create(ALL_PROJECTS, "operator", "e2e")[0]
         keys.close()

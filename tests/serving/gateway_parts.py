@@ -57,7 +57,7 @@ class Gateway:
 
     def __init__(self, settings: Settings, log: SqliteLog, url: str, coins: list[float]) -> None:
         self.settings, self.log, self.url, self.coins = settings, log, url, coins
-        self.keys = KeyStore(settings.database_path)
+        self.keys = KeyStore(settings)
         self.keys.ensure_project("other")
         self.key, self.key_info = self.keys.create("default", "app", "tests")
         self.openai = openai.OpenAI(base_url=url + "/v1", api_key=self.key, max_retries=0, timeout=15)

@@ -26,6 +26,7 @@ from serving.app import create_app
 from serving.auth import Authenticator
 from serving.gate import PUBLIC_PORT, Gate
 from serving.keys import ALL_PROJECTS, KeyStore
+from serving.known_keys import KnownKeys
 
 NOBODY = ("no key", "malformed", "another scheme", "no scheme", "unknown", "expired", "revoked")
 """Callers that are nobody: 401 wherever a key is needed."""
@@ -93,7 +94,7 @@ class World:
     def __init__(self, folder: Path, upstream: ChatUpstream) -> None:
         settings = load_settings(data_dir=folder, engine_urls=(upstream.url,), page="on")
         self.log = SqliteLog(settings.log_path)
-        self.keys = KeyStore(settings.database_path)
+        self.keys = KeyStore(settings)
         for project in ("default", "other"):
             self.keys.ensure_project(project)
         registry = Registry(settings.adapters_dir)
@@ -247,7 +248,7 @@ def test_a_route_that_says_of_nobody_that_they_may_use_it_is_refused(world: Worl
     app.add_api_route("/declared/{name}", hello, response_class=PlainTextResponse)
     app.add_api_route("/api/{name}", hello, methods=["GET", "POST"])
     rules = {("GET", "/declared/{name}"): "anyone", ("GET", "/api/{name}"): ("app",)}
-    app.add_middleware(Gate, rules=rules, routes=app.routes, authenticator=Authenticator(world.keys))
+    app.add_middleware(Gate, rules=rules, routes=app.routes, authenticator=Authenticator(KnownKeys(world.keys)))
     key = world.headers("app")
     with serving_app(app) as url, httpx.Client(base_url=url, timeout=10) as client:
         for path in ("/raw", "/mounted/inside"):

@@ -28,7 +28,7 @@ class Admin:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.keys = KeyStore(settings.database_path)
+        self.keys = KeyStore(settings)
         self.keys.ensure_project("default")
         self.registry = Registry(settings.adapters_dir)
         self.log = SqliteLog(settings.log_path)

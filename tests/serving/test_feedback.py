@@ -269,7 +269,7 @@ def test_a_log_that_cannot_write_is_a_503_while_chat_goes_on(tmp_path: Path, ups
     settings = load_settings(data_dir=tmp_path, engine_urls=(upstream.url,), secret="a secret for tests, long enough", page="on")
     log = FullDisk(settings.log_path)
     with serving_app(create_app(settings, log=log)) as url:
-        keys = KeyStore(settings.database_path)
+        keys = KeyStore(settings)
         secret, _ = keys.create("default", "app")
         keys.close()
         with httpx.Client(base_url=url, timeout=15) as client:

@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import openai
@@ -16,6 +17,7 @@ from gateway_parts import Gateway, error_of, question
 from ops.secrets import load_secret, subkey
 from ops.settings import SettingsError, load_settings
 from serving.keys import ALL_PROJECTS, Caller, KeyInfo, KeyLimits, KeyStore
+from serving.known_keys import KnownKeys
 from serving.sessions import Sessions
 
 
@@ -32,14 +34,31 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(params=["sqlite", "postgres"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database of each kind, with nothing in it."""
+    return str(tmp_path / "plaudit.db") if request.param == "sqlite" else request.getfixturevalue("postgres").create()
+
+
 @pytest.fixture
-def store(tmp_path: Path, clock: Clock) -> KeyStore:
-    keys = KeyStore(tmp_path / "plaudit.db", clock)
+def store(where: str, clock: Clock) -> Iterator[KeyStore]:
+    keys = KeyStore(where, clock)
     keys.ensure_project("default")
-    return keys
+    yield keys
+    keys.close()
 
 
-def test_a_key_is_known_by_its_secret_which_is_nowhere_in_the_file(store: KeyStore, tmp_path: Path):
+@pytest.fixture
+def another(where: str, clock: Clock) -> Iterator[KeyStore]:
+    """The same keys, as another process has them."""
+    keys = KeyStore(where, clock)
+    yield keys
+    keys.close()
+
+
+def test_a_key_is_known_by_its_secret_which_is_nowhere_in_the_file(tmp_path: Path):
+    store = KeyStore(tmp_path / "plaudit.db")
+    store.ensure_project("default")
     secret, info = store.create("default", "app", "mine")
     assert store.check(secret) == Caller(("default",), "app", info.id)
     assert store.check(secret + "x") is None
@@ -64,12 +83,27 @@ def test_a_key_ends_at_its_time_and_when_it_is_revoked(store: KeyStore, clock: C
     assert [key.revoked for key in store.list("default")] == [None, clock.now]
 
 
-def test_a_revocation_by_another_process_has_its_effect_within_a_second(store: KeyStore, clock: Clock, tmp_path: Path):
+async def test_a_revocation_by_another_process_has_its_effect_within_a_second(store: KeyStore, another: KeyStore, clock: Clock):
+    known = KnownKeys(store, clock, clock)
     secret, info = store.create("default", "app")
-    assert store.check(secret) is not None
-    KeyStore(tmp_path / "plaudit.db", clock).revoke(info.id)
+    assert await known.check(secret) is not None
+    another.revoke(info.id)
     clock.now += 1.0
-    assert store.check(secret) is None
+    assert await known.check(secret) is None
+    known.close()
+
+
+async def test_what_is_known_of_a_key_ends_at_the_keys_time_and_with_a_revocation_here(store: KeyStore, clock: Clock):
+    known = KnownKeys(store, clock, lambda: 0.0)  # all that is remembered stays fresh
+    short, _ = store.create("default", "app", ttl=60)
+    other, info = store.create("default", "app")
+    assert await known.check(short) is not None
+    clock.now += 60
+    assert await known.check(short) is None
+    assert await known.check(other) is not None
+    store.revoke(info.id)
+    assert await known.check(other) is None
+    known.close()
 
 
 def test_what_is_not_there_cannot_be_used(store: KeyStore):
@@ -81,13 +115,13 @@ def test_what_is_not_there_cannot_be_used(store: KeyStore):
         store.revoke("key_none")
 
 
-def test_the_first_key_is_made_once(store: KeyStore, tmp_path: Path):
+def test_the_first_key_is_made_once(store: KeyStore, another: KeyStore):
     store.ensure_project("default")
     first = store.ensure_first_key()
     assert first is not None
     assert store.check(first) == Caller(("default",), "app", "key_first")
     assert store.ensure_first_key() is None
-    assert KeyStore(tmp_path / "plaudit.db").ensure_first_key() is None
+    assert another.ensure_first_key() is None
     assert list(store.projects()) == ["default"]
 
 
@@ -104,20 +138,24 @@ def test_a_key_of_several_projects_has_its_limits_and_no_others(store: KeyStore)
     assert len(store.all()) == 1, "nothing is left of a key that could not be made"
 
 
-def test_an_operators_key_for_all_projects_opens_those_made_later_within_a_second(store: KeyStore, clock: Clock, tmp_path: Path):
+async def test_an_operators_key_for_all_projects_opens_those_made_later_within_a_second(
+    store: KeyStore, another: KeyStore, clock: Clock
+):
+    known = KnownKeys(store, clock, clock)
     secret, info = store.create(ALL_PROJECTS, "operator")
-    caller = store.check(secret)
+    caller = await known.check(secret)
     assert caller is not None
     assert (caller.projects, caller.everywhere, caller.may("nowhere")) == (("default",), True, False)
     store.create_project("shop")
-    assert store.check(secret).may("shop"), "what this process makes counts at once"
-    KeyStore(tmp_path / "plaudit.db", clock).create_project("bank")
+    assert (await known.check(secret)).may("shop"), "what this process makes counts at once"
+    another.create_project("bank")
     clock.now += 1.0
-    assert set(store.check(secret).projects) == {"default", "shop", "bank"}
+    assert set((await known.check(secret)).projects) == {"default", "shop", "bank"}
     assert store.list("bank") == [info]
     for role, also in (("app", ()), ("annotator", ()), ("operator", ("shop",))):
         with pytest.raises(ValueError, match="all projects"):
             store.create(ALL_PROJECTS, role, also=also)
+    known.close()
 
 
 OLD_SCHEMA = """
@@ -142,7 +180,7 @@ def test_a_file_from_before_keys_had_limits_goes_on_and_its_keys_have_none(tmp_p
     keys.close()
 
 
-def test_processes_that_open_a_new_file_at_once_all_can(tmp_path: Path):
+def test_processes_that_open_a_new_database_at_once_all_can(where: str):
     code = (
         "import sys\n"
         "from serving.keys import KeyStore\n"
@@ -151,11 +189,13 @@ def test_processes_that_open_a_new_file_at_once_all_can(tmp_path: Path):
         "keys.ensure_project('default')\n"
         "keys.create('default', 'app')\n"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "plaudit.db")]
+    command = [sys.executable, "-c", code, where]
     workers = [subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     told = [worker.communicate("\n", timeout=60)[1] for worker in workers]
     assert [worker.returncode for worker in workers] == [0] * 4, told
-    assert len(KeyStore(tmp_path / "plaudit.db").all()) == 4
+    keys = KeyStore(where)
+    assert len(keys.all()) == 4
+    keys.close()
 
 
 def test_a_projects_origins_are_kept_with_it_and_replaced_whole(store: KeyStore):
