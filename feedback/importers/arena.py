@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from feedback.importers.record import Columns, Imported, RowRefused, answer_pair, columns, conversation, preferred
+from feedback.importers.record import Columns, Imported, RowRefused, Text, answer_pair, columns, conversation, preferred
 
 _Value = Literal["a", "b", "tie", "both_bad"]
 
@@ -22,23 +22,23 @@ _WINNERS: dict[str, _Value] = {
     "both_bad": "both_bad",
 }
 
-_ID = str | int | None
+_ID = Text | int | None
 
 
 class _Part(Columns):
-    type: str
-    text: str | None = None
+    type: Text
+    text: Text | None = None
 
 
 class _Turn(Columns):
-    role: str
-    content: str | list[_Part]
+    role: Text
+    content: Text | list[_Part]
 
 
 class _Vote(Columns):
-    model_a: str
-    model_b: str
-    winner: str
+    model_a: Text
+    model_b: Text
+    winner: Text
     conversation_a: list[_Turn]
     conversation_b: list[_Turn]
     question_id: _ID = None
@@ -51,18 +51,18 @@ class _Vote(Columns):
 class _Wide(Columns):
     """The layout of the 55k set."""
 
-    model_a: str
-    model_b: str
+    model_a: Text
+    model_b: Text
     winner_model_a: int
     winner_model_b: int
     winner_tie: int
-    prompt: str
-    response_a: str
-    response_b: str
+    prompt: Text
+    response_a: Text
+    response_b: Text
     id: _ID = None
 
 
-_texts: TypeAdapter[list[str]] = TypeAdapter(list[str], config={"strict": True})
+_texts: TypeAdapter[list[Text]] = TypeAdapter(list[Text], config={"strict": True})
 
 _Dialogue = list[tuple[str, str]]
 

@@ -6,18 +6,18 @@ from typing import Any
 
 from pydantic import Field
 
-from feedback.importers.record import Columns, Imported, answer_pair, columns, conversation, preferred
+from feedback.importers.record import Columns, Imported, Text, answer_pair, columns, conversation, preferred
 
 
 class _Turn(Columns):
-    role: str
-    content: str
+    role: Text
+    content: Text
 
 
 class _Row(Columns):
     context: list[_Turn]
-    response1: str
-    response2: str
+    response1: Text
+    response2: Text
     overall_preference: int = Field(ge=-3, le=3)
 
 

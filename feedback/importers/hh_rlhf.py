@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from feedback.importers.record import Columns, Imported, RowRefused, answer_pair, columns, conversation, preferred
+from feedback.importers.record import Columns, Imported, RowRefused, Text, answer_pair, columns, conversation, preferred
 
 _ASSISTANT = "\n\nAssistant:"
 _MARKER = re.compile(r"\n\n(Human|Assistant):")
@@ -13,8 +13,8 @@ _ROLE = {"Human": "user", "Assistant": "assistant"}
 
 
 class _Row(Columns):
-    chosen: str
-    rejected: str
+    chosen: Text
+    rejected: Text
 
 
 def read(row: Any) -> Imported:

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from feedback.events import Flag, Harm
-from feedback.importers.record import Columns, Imported, RowRefused, Verdict, answer_pair, columns, conversation, preferred
+from feedback.importers.record import Columns, Imported, RowRefused, Text, Verdict, answer_pair, columns, conversation, preferred
 
 _SAFETY = "safety"
 
@@ -35,17 +35,17 @@ _HARMS: dict[str, Harm] = {
 
 
 class _Row(Columns):
-    prompt: str
-    response_0: str
-    response_1: str
+    prompt: Text
+    response_0: Text
+    response_1: Text
     is_response_0_safe: bool
     is_response_1_safe: bool
     better_response_id: int = Field(ge=0, le=1)
     safer_response_id: int = Field(ge=0, le=1)
-    response_0_source: str | None = None
-    response_1_source: str | None = None
-    response_0_harm_category: dict[str, bool | None] | None = None
-    response_1_harm_category: dict[str, bool | None] | None = None
+    response_0_source: Text | None = None
+    response_1_source: Text | None = None
+    response_0_harm_category: dict[Text, bool | None] | None = None
+    response_1_harm_category: dict[Text, bool | None] | None = None
 
 
 def read(row: Any) -> Imported:

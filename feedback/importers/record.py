@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from feedback.events import Judgement, Message, Preference
 
@@ -22,6 +22,18 @@ class RowRefused(ValueError):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+def _encodable(text: str) -> str:
+    """Half a surrogate pair, which JSON can have, is no text that could be stored."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("is no valid Unicode") from error
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
 
 
 class Columns(BaseModel):
@@ -68,8 +80,6 @@ def columns(model: type[_T], row: Any) -> _T:
     column = ".".join(str(part) for part in first["loc"] if isinstance(part, str))
     if first["type"] == "missing":
         raise RowRefused(f"column {column!r} is missing")
-    if first["type"] == "string_unicode":
-        raise RowRefused(f"column {column!r} is no valid Unicode")
     raise RowRefused(f"column {column!r}: {first['msg'].removeprefix('Value error, ')}")
 
 

@@ -9,23 +9,23 @@ from typing import Any, Literal
 from pydantic import Field
 
 from feedback.events import Preference
-from feedback.importers.record import Columns, Imported, RowRefused, Verdict, columns, conversation
+from feedback.importers.record import Columns, Imported, RowRefused, Text, Verdict, columns, conversation
 
 _UNRATED = "N/A"
 
 
 class _Aspect(Columns):
-    Rating: str | int | float
+    Rating: Text | int | float
 
 
 class _Completion(Columns):
-    model: str = ""
-    response: str
-    annotations: dict[str, _Aspect | None]
+    model: Text = ""
+    response: Text
+    annotations: dict[Text, _Aspect | None]
 
 
 class _Row(Columns):
-    instruction: str
+    instruction: Text
     completions: list[_Completion] = Field(max_length=16)
 
 

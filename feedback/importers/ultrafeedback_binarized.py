@@ -6,16 +6,16 @@ from typing import Any
 
 from pydantic import Field
 
-from feedback.importers.record import Columns, Imported, RowRefused, answer_pair, columns, conversation, preferred
+from feedback.importers.record import Columns, Imported, RowRefused, Text, answer_pair, columns, conversation, preferred
 
 
 class _Turn(Columns):
-    role: str
-    content: str
+    role: Text
+    content: Text
 
 
 class _Row(Columns):
-    prompt: str
+    prompt: Text
     chosen: list[_Turn] = Field(min_length=2)
     rejected: list[_Turn] = Field(min_length=2)
     score_chosen: float

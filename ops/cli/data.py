@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -48,3 +49,36 @@ def import_(
         raise CommandError(f"FILE={file!r}: there are no rows in it")
     if len(account.dropped) == account.rows:
         raise CommandError(f"FILE={file!r}: none of its {account.rows} rows could be used; is it really --format {format}?")
+
+
+def export(
+    format: Annotated[
+        Literal["preference", "kto", "sft", "raw"],
+        typer.Option(
+            "--format", help="TRL's columns: prompt/chosen/rejected, prompt/completion/label, messages. raw: all events."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The file. One that is there is replaced, once the new one is whole.")],
+    parquet: Annotated[bool, typer.Option("--parquet", help="Write Parquet, not JSON lines.")] = False,
+    project: Project = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Write a project's standing votes, or all its events, with their texts, to one file. It loads with datasets.load_dataset."""
+    from ops.exporting import export as write
+    from ops.open_log import open_log_of
+
+    settings = settings_from(data_dir, project=project)
+    if parquet != (out.suffix == ".parquet") and (parquet or out.suffix == ".parquet"):
+        fix = "name it .parquet" if parquet else "add --parquet, or name it .jsonl"
+        raise CommandError(f"--out={str(out)!r}: {fix}")
+    if out.is_dir() or not out.parent.is_dir():
+        raise CommandError(f"--out={str(out)!r}: name a file in a folder that is there")
+    with open_log_of(settings) as log:
+        report = write(log, format=format, project=settings.project, path=out, parquet=parquet)
+    if json:
+        print_json(report)
+        return
+    counts = {f"{name}: {key}": n for name in ("splits", "types", "left_out") for key, n in report.get(name, {}).items()}
+    shown = {name: report[name] for name in ("project", "rows", "votes") if name in report} | counts
+    print_table(f"Exported to {out}", ["what", "value"], [[name, value] for name, value in shown.items()])
