@@ -36,6 +36,8 @@ COMMANDS = {
     "keys": Entry("ops.cli.keys:app", "API keys: create, list, revoke; receipts' keys: rotate-receipts."),
     "adapters": Entry("ops.cli.adapters:app", "Adapters: list, show."),
     "ab": Entry("ops.cli.ab:app", "The live experiment: status."),
+    "import": Entry("ops.cli.data:import_", "Add a data set's votes to the log: hh-rlhf, ultrafeedback, helpsteer3, arena, …"),
+    "export": Entry("ops.cli.data:export", "Votes as a data set for TRL's trainers, or all events: JSON lines or Parquet."),
     "bench": Entry("ops.cli.bench:app", "Benchmarks: gateway, engine, swap."),
 }
 
