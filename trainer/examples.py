@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -16,14 +15,12 @@ from typing import Literal
 from feedback.events import CompletionCreated, Message, Preference, Rating
 from feedback.ids import text_hash
 from feedback.join import Vote
+from feedback.raters.weights import Weighed, batch_weights
 
 Label = Literal["a", "b", "tie", "both_bad", "up", "down"]
 Prompt = tuple[Message, ...]
 
 MAX_INVERSE_PROPENSITY = 10.0
-RATER_SHARE = 0.01
-"""Of all weight, for one rater; twice an even share where that is more, as it is with less than 200 raters."""
-
 FEW_RATERS = 10
 """With less than this, raters cannot be divided: their prompts are."""
 
@@ -41,6 +38,7 @@ class Example:
     ended: tuple[bool, ...]
     label: Label
     weight: float = 1.0
+    key_id: str = ""
 
     @property
     def is_pair(self) -> bool:
@@ -83,6 +81,7 @@ def examples_of(votes: Sequence[Vote]) -> list[Example]:
                 ended=tuple(map(_ended, vote.completions)),
                 label=_label(vote.judgement),
                 weight=min(1 / propensity, MAX_INVERSE_PROPENSITY),
+                key_id=vote.key_id,
             )
         )
     return examples
@@ -99,32 +98,15 @@ def _ended(completion: CompletionCreated) -> bool:
     return completion.finish_reason != "length"
 
 
+def believed(examples: Sequence[Example], trust: Mapping[str, float]) -> list[Example]:
+    """The examples with their weights multiplied by what their raters are trusted (see `feedback.raters.weights.trusts`)."""
+    return [replace(example, weight=example.weight * trust[example.rater]) for example in examples]
+
+
 def weighted(examples: Sequence[Example]) -> list[Example]:
-    """The examples with weights of mean 1 in which no rater has more than `RATER_SHARE` or twice an even share."""
-    totals: dict[str, float] = defaultdict(float)
-    for example in examples:
-        totals[example.rater] += example.weight
-    if not totals:
-        return []
-    factors = rater_factors(totals, max(RATER_SHARE, 2 / len(totals)))
-    weights = [example.weight * factors[example.rater] for example in examples]
-    mean = sum(weights) / len(weights)
-    return [replace(example, weight=weight / mean) for example, weight in zip(examples, weights, strict=True)]
-
-
-def rater_factors(totals: Mapping[str, float], share: float) -> dict[str, float]:
-    """What to multiply each rater's weights by, so that nobody's exceed ``share`` of the sum *after* it.
-
-    With the k heaviest at the cap, the sum is T = rest / (1 - k·share), and k is the least for which the next one fits.
-    Needs len(totals)·share >= 1, else there is no solution.
-    """
-    heaviest = sorted(totals, key=lambda rater: (-totals[rater], rater))
-    rest, capped = sum(totals.values()), 0
-    while capped * share < 1 and totals[heaviest[capped]] * (1 - capped * share) > share * rest * (1 + 1e-12):
-        rest -= totals[heaviest[capped]]
-        capped += 1
-    cap = share * rest / (1 - capped * share) if capped else 0.0
-    return {rater: cap / totals[rater] if place < capped else 1.0 for place, rater in enumerate(heaviest)}
+    """The examples with weights of mean 1 in which no rater and no API key has too much (see `batch_weights`)."""
+    weights = batch_weights([Weighed(example.rater, example.key_id, example.weight) for example in examples])
+    return [replace(example, weight=weight) for example, weight in zip(examples, weights, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from vote_log import completion, events, pair, retraction, thumb
 from feedback.events import Message
 from feedback.join import Joiner
 from feedback.log import Position, Record
-from trainer.examples import Example, digest, divide, examples_of, lessons, prompt_hash, rater_factors, unseen, weighted
+from trainer.examples import Example, believed, digest, divide, examples_of, lessons, prompt_hash, unseen, weighted
 
 
 def votes_of(*facts):
@@ -74,23 +74,33 @@ def test_the_examples_do_not_depend_on_the_order_in_which_the_log_is_read():
 
 
 def test_a_rater_with_most_of_the_votes_is_cut_to_twice_an_even_share():
-    # 4 raters, so nobody may have more than 2/4: of 6 + 1 + 1 + 1 the first keeps T/2 with T = 3 / (1 - 1/2) = 6
-    assert rater_factors({"a": 6.0, "b": 1.0, "c": 1.0, "d": 1.0}, 0.5) == {"a": 0.5, "b": 1.0, "c": 1.0, "d": 1.0}
+    # 4 raters, so nobody may have more than 2/4: half of the 9 that the mean of 1 makes
     shares = weighted([example(f"a{n}", "a") for n in range(6)] + [example(r, r) for r in "bcd"])
-    assert sum(e.weight for e in shares if e.rater == "a") == pytest.approx(4.5)  # half of the 9 that the mean of 1 makes
+    assert sum(e.weight for e in shares if e.rater == "a") == pytest.approx(4.5)
     assert sum(e.weight for e in shares) == pytest.approx(9)
-
-
-def test_two_raters_over_the_cap_share_it_and_the_cap_holds_after_both_are_cut():
-    # 8 raters at 2/8: with two at the cap T = 6 / (1 - 2/4) = 12, so each of the two keeps 3
-    factors = rater_factors({"a": 30.0, "b": 10.0, **dict.fromkeys("cdefgh", 1.0)}, 0.25)
-    assert (factors["a"], factors["b"], factors["c"]) == (pytest.approx(0.1), pytest.approx(0.3), 1.0)
 
 
 def test_among_many_raters_the_cap_is_one_per_cent():
     examples = [example(f"flood{n}", "flood") for n in range(100)] + [example(f"f{n}", f"r{n}") for n in range(299)]
     total = sum(e.weight for e in weighted(examples))
     assert sum(e.weight for e in weighted(examples) if e.rater == "flood") == pytest.approx(0.01 * total)
+
+
+def test_among_many_keys_none_has_more_than_a_tenth():
+    examples = [replace(example(f"f{n}", f"r{n}"), key_id="greedy" if n < 400 else f"k{n % 40}") for n in range(800)]
+    shares = weighted(examples)
+    assert {e.key_id for e in examples_of([keyed_vote()])} == {"k1"}
+    assert sum(e.weight for e in shares if e.key_id == "greedy") == pytest.approx(80)
+
+
+def keyed_vote():
+    [vote] = votes_of(completion("a", "why?", "because"), thumb("f1", "a", "ann", 1, 5.0, key_id="k1"))
+    return vote
+
+
+def test_an_example_weighs_as_much_less_as_its_rater_is_trusted():
+    believing = believed([example("1", "ann", weight=4.0), example("2", "bob")], {"ann": 0.5, "bob": 0.1})
+    assert [e.weight for e in believing] == [2.0, 0.1]
 
 
 def test_a_lone_rater_keeps_every_vote():
