@@ -88,7 +88,7 @@ class CompletionCreated(Frozen):
     outcome: Outcome = "ok"
     first_token_ms: float | None = None
     latency_ms: float = 0.0
-    prompt_hash: str = ""
+    prompt_hash: str = Field(default="", description="Left empty, as is the next: by a plain hash, erased text could be guessed.")
     answer_hash: str = ""
 
 
@@ -133,7 +133,7 @@ class Correction(_Judged):
     """What the answer should have been: better than it, and a demonstration for fine-tuning."""
 
     kind: Literal["correction"] = "correction"
-    text: str = Field(min_length=1, description="Personal text: sealed and erased with its rater.")
+    text: str = Field(description="Personal text: sealed and erased with its rater. Empty only where it is sealed.")
 
 
 class Score(_Judged):
@@ -209,6 +209,12 @@ class FeedbackSet(Frozen):
         sides = len(judgement.ranks) if isinstance(judgement, Ranking) else 2 if judgement.kind == "preference" else 1
         if len(self.target.completion_ids) != sides:
             raise ValueError(f"a {self.judgement.kind} is about {sides} completion(s), not {len(self.target.completion_ids)}")
+        return self
+
+    @model_validator(mode="after")
+    def _corrections_say_something(self) -> FeedbackSet:
+        if isinstance(self.judgement, Correction) and not self.judgement.text and not self.sealed:
+            raise ValueError("text='': say what the answer should have been")
         return self
 
 
