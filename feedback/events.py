@@ -242,6 +242,16 @@ class FeedbackAmended(Frozen):
     client_sequence: int | None = None
 
 
+class UserErased(Frozen):
+    """Somebody is erased: what they wrote can be read no more, and nothing they said before this counts."""
+
+    type: Literal["user.erased"] = "user.erased"
+    user: str = Field(description="User or rater hash.")
+    ends: dict[Topic, dict[int, int]] = Field(
+        default_factory=dict, description="By topic and partition: below these offsets is before, whatever an event's time says."
+    )
+
+
 class RolloutChanged(Frozen):
     """A project's whole deployment after one change; the latest on the control topic holds."""
 
@@ -293,6 +303,7 @@ Data = Annotated[
     | FeedbackSet
     | FeedbackAmended
     | FeedbackRetracted
+    | UserErased
     | RolloutChanged
     | AdapterLive
     | AdapterRefused
@@ -311,6 +322,7 @@ class Unrecognized(Frozen):
 _TOPIC_OF: dict[str, Topic] = {
     "completion": "completions",
     "feedback": "feedback",
+    "user": "feedback",
     "rollout": "control",
     "adapter": "control",
     "dead-letter": "dead-letter",

@@ -11,7 +11,7 @@ from ops.cli import load
 from ops.cli.common import CommandError, DataDir, Json, print_json, print_table, settings_from, when
 from ops.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke; receipts' keys: rotate-receipts.")
+app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke; others: rotate-receipts, rotate-text.")
 
 _Requests = Annotated[int | None, typer.Option("--requests-per-min", help="Requests a minute, at most.", show_default=False)]
 _Tokens = Annotated[int | None, typer.Option("--tokens-per-min", help="Tokens a minute, at most.", show_default=False)]
@@ -123,3 +123,22 @@ def rotate_receipts(data_dir: DataDir = None, json: Json = False) -> None:
         print_json({"older_keys": older})
     else:
         print(f"receipts are sealed with a new key; older keys that still open theirs: {older}")
+
+
+@app.command("rotate-text")
+def rotate_text(data_dir: DataDir = None, json: Json = False) -> None:
+    """Wrap all keys of users' texts with PLAUDIT_TEXT_KEY; older ones are to be in PLAUDIT_TEXT_KEYS_PREVIOUS until then.
+
+    First start every process with both settings, then run this, then drop PLAUDIT_TEXT_KEYS_PREVIOUS.
+    """
+    from ops.text_keys import SqlTextKeys
+
+    keys = SqlTextKeys.of(settings_from(data_dir))
+    try:
+        wrapped = keys.rewrap()
+    finally:
+        keys.close()
+    if json:
+        print_json({"rewrapped": wrapped})
+    else:
+        print(f"keys of users' texts that were wrapped anew: {wrapped}")
