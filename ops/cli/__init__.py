@@ -35,6 +35,7 @@ COMMANDS = {
     "projects": Entry("ops.cli.projects:app", "Projects that share the gateway: create, list, origins."),
     "keys": Entry("ops.cli.keys:app", "API keys: create, list, revoke; others: rotate-receipts, rotate-text."),
     "erase-user": Entry("ops.cli.erase:erase_user", "Make what one person wrote unreadable, for ever."),
+    "audit": Entry("ops.cli.audit:app", "What operators did: tail, verify."),
     "adapters": Entry("ops.cli.adapters:app", "Adapters: list, show."),
     "ab": Entry("ops.cli.ab:app", "The live experiment: status."),
     "bench": Entry("ops.cli.bench:app", "Benchmarks: gateway, engine, swap."),

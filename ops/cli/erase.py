@@ -18,6 +18,7 @@ def erase_user(
     json: Json = False,
 ) -> None:
     """Destroy the keys of all that somebody wrote, void what they said, and name the adapters that learned from it."""
+    from ops.audit import audit
     from ops.erase import Kind, hash_of
     from ops.erase import erase_user as erase
 
@@ -26,7 +27,9 @@ def erase_user(
     settings = settings_from(data_dir, project=project)
     if not settings.log_path.exists():
         raise CommandError(f"--data-dir: there is no event log {settings.log_path}")
-    done = erase(settings, settings.project, hash_of(settings, settings.project, user, cast(Kind, kind)))
+    person = hash_of(settings, settings.project, user, cast(Kind, kind))
+    audit(settings, "user.erase", f"{settings.project}/{person}")  # before it is begun: it cannot be undone
+    done = erase(settings, settings.project, person)
     if json:
         print_json(asdict(done))
         return

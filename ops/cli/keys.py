@@ -18,6 +18,11 @@ _Tokens = Annotated[int | None, typer.Option("--tokens-per-min", help="Tokens a 
 _Concurrent = Annotated[int | None, typer.Option("--concurrent", help="Requests at once, at most.", show_default=False)]
 
 
+def audit(settings: Settings, what: str, target: str) -> None:
+    """`ops.audit.audit`, with SQLAlchemy only where something was done."""
+    load("ops.audit:audit")(settings, what, target)
+
+
 def open_store(settings: Settings) -> Any:
     """The data folder's keys and projects; the settings' project is made if need be."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
@@ -45,7 +50,8 @@ def create(
     """Make a key. It is shown this once."""
     if all_projects and projects:
         raise CommandError("--all-projects: leave --project out, the key has them all")
-    store = open_store(settings_from(data_dir))
+    settings = settings_from(data_dir)
+    store = open_store(settings)
     first, *also = [load("serving.keys:ALL_PROJECTS")] if all_projects else projects or ["default"]
     try:
         limits = load("serving.keys:KeyLimits")(requests_per_min, tokens_per_min, concurrent)
@@ -56,6 +62,7 @@ def create(
         raise CommandError(f"--project={missing!r}: {error}; make it with 'plaudit projects create {missing}'") from error
     except ValueError as error:
         raise CommandError(f"--{str(error).replace('_per_', '-per-')}") from error
+    audit(settings, "key.create", info.id)
     if json:
         print_json({"key": secret, **_row(info)})
     else:
@@ -99,11 +106,13 @@ def revoke(
     key_id: Annotated[str, typer.Argument(help="As in 'plaudit keys list'.")], data_dir: DataDir = None, json: Json = False
 ) -> None:
     """Refuse a key from now on; running gateways do so within a second."""
-    store = open_store(settings_from(data_dir))
+    settings = settings_from(data_dir)
+    store = open_store(settings)
     try:
         store.revoke(key_id)
     except LookupError as error:
         raise CommandError(f"key {key_id!r}: there is none; see 'plaudit keys list'") from error
+    audit(settings, "key.revoke", key_id)
     if json:
         print_json({"id": key_id, "revoked": True})
     else:
@@ -119,6 +128,7 @@ def rotate_receipts(data_dir: DataDir = None, json: Json = False) -> None:
 
     settings = settings_from(data_dir)
     older = ReceiptKeys.of(settings).rotate(settings.limits.receipt_days, time.time())
+    audit(settings, "receipts.rotate", "receipt_keys.json")
     if json:
         print_json({"older_keys": older})
     else:
@@ -133,11 +143,13 @@ def rotate_text(data_dir: DataDir = None, json: Json = False) -> None:
     """
     from ops.text_keys import SqlTextKeys
 
-    keys = SqlTextKeys.of(settings_from(data_dir))
+    settings = settings_from(data_dir)
+    keys = SqlTextKeys.of(settings)
     try:
         wrapped = keys.rewrap()
     finally:
         keys.close()
+    audit(settings, "text-keys.rotate", "text_keys")
     if json:
         print_json({"rewrapped": wrapped})
     else:

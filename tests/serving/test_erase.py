@@ -99,6 +99,7 @@ def test_an_erased_users_words_are_nowhere_and_replay_goes_on(sealed: Gateway):
     erased = run(sealed, "erase-user", ALICE)
 
     assert (erased["user"], erased["keys"]) == (alice.rater, 1)
+    assert run(sealed, "audit", "tail")[-1]["target"] == f"default/{alice.rater}"
     assert holders(folder, CANARY) == []
     stored = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
     assert wrapped[bob.rater] in stored
