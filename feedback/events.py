@@ -88,7 +88,7 @@ class CompletionCreated(Frozen):
     outcome: Outcome = "ok"
     first_token_ms: float | None = None
     latency_ms: float = 0.0
-    prompt_hash: str = ""
+    prompt_hash: str = Field(default="", description="Left empty, as is the next: by a plain hash, erased text could be guessed.")
     answer_hash: str = ""
 
 
@@ -133,7 +133,7 @@ class Correction(_Judged):
     """What the answer should have been: better than it, and a demonstration for fine-tuning."""
 
     kind: Literal["correction"] = "correction"
-    text: str = Field(min_length=1, description="Personal text: sealed and erased with its rater.")
+    text: str = Field(description="Personal text: sealed and erased with its rater. Empty only where it is sealed.")
 
 
 class Score(_Judged):
@@ -211,6 +211,12 @@ class FeedbackSet(Frozen):
             raise ValueError(f"a {self.judgement.kind} is about {sides} completion(s), not {len(self.target.completion_ids)}")
         return self
 
+    @model_validator(mode="after")
+    def _corrections_say_something(self) -> FeedbackSet:
+        if isinstance(self.judgement, Correction) and not self.judgement.text and not self.sealed:
+            raise ValueError("text='': say what the answer should have been")
+        return self
+
 
 class FeedbackRetracted(Frozen):
     type: Literal["feedback.retracted"] = "feedback.retracted"
@@ -234,6 +240,16 @@ class FeedbackAmended(Frozen):
     changes: dict[str, Any]
     sealed: str = ""
     client_sequence: int | None = None
+
+
+class UserErased(Frozen):
+    """Somebody is erased: what they wrote can be read no more, and nothing they said before this counts."""
+
+    type: Literal["user.erased"] = "user.erased"
+    user: str = Field(description="User or rater hash.")
+    ends: dict[Topic, dict[int, int]] = Field(
+        default_factory=dict, description="By topic and partition: below these offsets is before, whatever an event's time says."
+    )
 
 
 class RolloutChanged(Frozen):
@@ -287,6 +303,7 @@ Data = Annotated[
     | FeedbackSet
     | FeedbackAmended
     | FeedbackRetracted
+    | UserErased
     | RolloutChanged
     | AdapterLive
     | AdapterRefused
@@ -305,6 +322,7 @@ class Unrecognized(Frozen):
 _TOPIC_OF: dict[str, Topic] = {
     "completion": "completions",
     "feedback": "feedback",
+    "user": "feedback",
     "rollout": "control",
     "adapter": "control",
     "dead-letter": "dead-letter",

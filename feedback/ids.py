@@ -41,6 +41,16 @@ def user_hash(secret: bytes, project: str, user: str) -> str:
     return hmac.new(secret, f"{project}\0{user}".encode(), hashlib.sha256).hexdigest()[:32]
 
 
+def conversation_hash(secret: bytes, project: str, conversation: str) -> str:
+    """Who stands for the user of a conversation that names none."""
+    return user_hash(secret, project, f"\0conversation\0{conversation}")
+
+
+def annotator_hash(secret: bytes, project: str, key_id: str) -> str:
+    """The rater that judges with an annotator's key."""
+    return user_hash(secret, project, f"\0annotator\0{key_id}")
+
+
 def text_hash(text: str) -> str:
     """SHA-256 of a text, 64 hexadecimal digits."""
     return hashlib.sha256(text.encode()).hexdigest()

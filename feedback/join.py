@@ -3,6 +3,9 @@
 The result depends on the log's records alone, not on the order in which they were read: every fact keeps its place in
 the log, and each slot (target, rater, kind, name) is folded in log order. A new reader rebuilds the same votes by replay.
 Every completion read is kept, rated or not: memory grows with the log.
+
+What somebody said before they were erased is as if never said. Of their answers the text is gone, read before or after:
+votes of others on them remain, with ``sealed`` set and the text empty.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
+from feedback.erasure import Erasures
 from feedback.events import (
     CompletionCreated,
     Exposure,
@@ -25,6 +29,7 @@ from feedback.events import (
     Target,
 )
 from feedback.log import Position, Record
+from feedback.seal import erased
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,9 @@ class Joiner:
         self._completions: dict[tuple[str, str], _Shown] = {}
         self._slots: dict[_Slot, dict[str, _Said]] = {}
         self._first_places: dict[str, _Place] = {}
+        self._erasures = Erasures()
+        self._unswept = False
+        """Somebody was erased of whom something may still be here."""
 
     def add(self, record: Record) -> None:
         event = record.event
@@ -135,12 +143,15 @@ class Joiner:
             return
         place = _Place(record.position.partition, record.position.offset, event.id)
         data = event.data
-        if isinstance(data, CompletionCreated):
-            _keep_first(self._completions, (event.project, data.completion_id), _Shown(place, record, data))
+        if self._erasures.add(record):
+            self._unswept = True
+        elif isinstance(data, CompletionCreated):
+            _keep_first(self._completions, (event.project, data.completion_id), self._without_erased(_Shown(place, record, data)))
         elif isinstance(data, FeedbackSet | FeedbackAmended | FeedbackRetracted):
             said = data.judgement if isinstance(data, FeedbackSet) else data
             slot = _Slot(event.project, data.target, data.rater, said.kind, said.name)
-            _keep_first(self._slots.setdefault(slot, {}), event.id, _Said(place, record, data))
+            if not self._erasures.covers(record):
+                _keep_first(self._slots.setdefault(slot, {}), event.id, _Said(place, record, data))
             self._first_places[event.id] = min(place, self._first_places.get(event.id, place))
 
     def extend(self, records: Iterable[Record]) -> None:
@@ -149,6 +160,7 @@ class Joiner:
 
     def votes(self) -> list[Vote]:
         """Every standing vote on completions that ended well, by time of the feedback, then by its id."""
+        self._sweep()
         votes = []
         for slot, facts in self._slots.items():
             standing = _standing(self._distinct(facts))
@@ -162,6 +174,7 @@ class Joiner:
 
         ``now`` is in Unix seconds.
         """
+        self._sweep()
         waiting = [
             said.record
             for slot, facts in self._slots.items()
@@ -173,6 +186,7 @@ class Joiner:
 
     @property
     def counts(self) -> Counts:
+        self._sweep()
         read = joined = retractions = superseded = excluded = votes = 0
         for slot, facts in self._slots.items():
             distinct = self._distinct(facts)
@@ -188,6 +202,25 @@ class Joiner:
             votes += stands * _all_ended_well(completions)
             excluded += stands * (not _all_ended_well(completions))
         return Counts(len(self._completions), read, joined, read - joined, retractions, superseded, excluded, votes)
+
+    def _sweep(self) -> None:
+        """Let go of what the erased had said before anything is made of it."""
+        if not self._unswept:
+            return
+        self._unswept = False
+        self._completions = {name: self._without_erased(shown) for name, shown in self._completions.items()}
+        self._slots = {
+            slot: {id: said for id, said in facts.items() if not self._erasures.covers(said.record)}
+            for slot, facts in self._slots.items()
+        }
+
+    def _without_erased(self, shown: _Shown) -> _Shown:
+        """An answer, without its text if whom it was given to is erased."""
+        if not self._erasures.covers(shown.record):
+            return shown
+        record = Record(shown.record.position, erased(shown.record.event))
+        assert isinstance(record.event.data, CompletionCreated)
+        return _Shown(shown.place, record, record.event.data)
 
     def _completions_of(self, slot: _Slot) -> list[_Shown]:
         """The completions of a slot's target, in its order; none unless all are there."""

@@ -9,12 +9,14 @@ from functools import partial
 
 from feedback.log import EventLog, LogError, TopicReader
 from feedback.open import open_log
+from feedback.sealed_log import SealedLog
 from ops import metrics
 from ops.settings import Settings
+from ops.text_keys import SqlTextKeys
 
 
 def open_settings_log(settings: Settings) -> EventLog:
-    """The log; the caller closes it. How far Kafka is behind its outbox is told in this process's metrics."""
+    """The log, its texts sealed at rest; the caller closes it. How far Kafka is behind is told in this process's metrics."""
     log = open_log(
         settings.log_backend,
         settings.log_path,
@@ -25,7 +27,7 @@ def open_settings_log(settings: Settings) -> EventLog:
     if forwarder is not None:
         metrics.FORWARD_LAG.set_function(lambda: float(forwarder.lag))
         metrics.FORWARD_REBUILDS.set_function(lambda: float(forwarder.rebuilds))
-    return log
+    return SealedLog(log, SqlTextKeys.of(settings))
 
 
 @contextmanager

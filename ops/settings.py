@@ -251,6 +251,12 @@ class Settings(BaseSettings):
     secret: SecretStr | None = Field(
         default=None, description="Seals receipts and hashes users; None: made once, kept in the data folder."
     )
+    text_key: SecretStr | None = Field(
+        default=None, description="Wraps the keys that users' texts are sealed with; None: one derived from the secret."
+    )
+    text_keys_previous: SecretStr | None = Field(
+        default=None, description="Older ones, with commas between, until 'plaudit keys rotate-text' has been run."
+    )
     metrics_host: str = Field(default="127.0.0.1", description="Where trainer and controller answer /metrics.")
     metrics_port_trainer: int = Field(default=9101, ge=0, le=65535)
     metrics_port_controller: int = Field(default=9102, ge=0, le=65535)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +20,7 @@ from fastapi.security import HTTPBearer
 
 from feedback.log import EventLog
 from ops import metrics
+from ops.audit import AuditError, AuditLog
 from ops.lineage import states_in
 from ops.registry import AdapterManifest, AdapterRefused, Registry
 from ops.settings import Settings
@@ -35,7 +37,7 @@ from serving.admin_models import (
     ProjectView,
 )
 from serving.auth import Authenticator
-from serving.errors import Conflict, Forbidden, InvalidRequest, NotFound, error_response, install_error_handlers
+from serving.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unavailable, error_response, install_error_handlers
 from serving.gate import Gate, Rules
 from serving.keys import ALL_PROJECTS, Caller, KeyInfo, KeyStore
 from serving.known_keys import KnownKeys
@@ -122,6 +124,16 @@ class _Desk:
     controllers: dict[str, Controller] = field(default_factory=dict)
     controlling: threading.Lock = field(default_factory=threading.Lock)
 
+    def audit(self, by: Caller, what: str, target: str) -> None:
+        """Record what was done, in the file and in this process's own log. Raises `Unavailable`: it is done by then."""
+        _log.info(what.replace(".", "_"), target=target, by=by.key_id)
+        try:
+            with closing(AuditLog.of(self.settings)) as log:
+                log.record(by.key_id or "", what, target)
+        except AuditError as error:
+            _log.error("audit_failed", what=what, target=target, by=by.key_id, error=str(error))
+            raise Unavailable("This was done, but could not be noted in the audit log.", code="audit_failed") from error
+
     def project_view(self, project: str) -> ProjectView:
         open_it = [info for info in self.keys.list(project) if info.holds(self.clock())]
         created, origins = self.keys.projects()[project], self.keys.origins().get(project, ())
@@ -172,7 +184,7 @@ def _add_projects(routes: APIRouter, desk: _Desk) -> None:
         if not made:
             text = f"There is a project {body.name!r} already: PUT /admin/v1/projects/{body.name}/origins replaces its origins."
             raise Conflict(text, param="name", code="project_exists")
-        _log.info("project_created", project=body.name, by=by.key_id)
+        desk.audit(by, "project.create", body.name)
         return desk.project_view(body.name)
 
     @routes.put("/admin/v1/projects/{project}/origins")
@@ -182,7 +194,7 @@ def _add_projects(routes: APIRouter, desk: _Desk) -> None:
             desk.keys.set_origins(project, body.origins)
         except ValueError as error:
             raise InvalidRequest(f"'origins': {error}.", param="origins") from error
-        _log.info("origins_replaced", project=project, origins=body.origins, by=by.key_id)
+        desk.audit(by, "project.origins", project)
         return desk.project_view(project)
 
     @routes.get("/admin/v1/projects/{project}/rollout")
@@ -216,7 +228,7 @@ def _add_keys(routes: APIRouter, desk: _Desk) -> None:
             secret, info = desk.keys.create(first, body.role, body.name, ttl, also=also, limits=body.limits.limits())
         except ValueError as error:
             raise InvalidRequest(f"{error}.", param="role") from error
-        _log.info("key_created", key=info.id, role=info.role, projects=info.projects, by=by.key_id)
+        desk.audit(by, "key.create", info.id)
         return CreatedKey(key=secret, **KeyView.fields_of(info))
 
     @routes.post("/admin/v1/keys/{key_id}/revoke")
@@ -230,7 +242,7 @@ def _add_keys(routes: APIRouter, desk: _Desk) -> None:
         except LookupError as error:
             raise unknown from error
         desk.keys.revoke(key_id)
-        _log.info("key_revoked", key=key_id, by=by.key_id)
+        desk.audit(by, "key.revoke", key_id)
         return KeyView(**KeyView.fields_of(desk.keys.find(key_id)))
 
 

@@ -16,7 +16,6 @@ from functools import cache
 from typing import Any
 
 from feedback.events import CompletionCreated, CompletionText, Event, Outcome, ToolCall
-from feedback.ids import text_hash
 from feedback.receipts import Receipts
 from ops import metrics
 from ops.settings import SamplingSettings, Settings
@@ -260,8 +259,6 @@ class Turn:
             outcome=answer.outcome,
             first_token_ms=None if answer.first_token is None else 1000 * (answer.first_token - answer.started),
             latency_ms=1000 * (now - answer.started),
-            prompt_hash=text_hash("\0".join(f"{message.role}\0{message.content}" for message in messages)),
-            answer_hash=text_hash(answer.text),
         )
         return Event(
             id=choice.completion_id, time=self._rooms.wall_clock(), project=person.project, key=person.conversation, data=data

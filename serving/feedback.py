@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from feedback.events import Event, Source
-from feedback.ids import new_id, user_hash
+from feedback.ids import annotator_hash, new_id, user_hash
 from feedback.log import EventLog, LogError, LogUnavailable
 from feedback.receipts import Receipt, ReceiptError, ReceiptExpired, Receipts
 from ops import metrics
@@ -117,7 +117,7 @@ def router(
     def _rater(body: FeedbackRequest, caller: Caller | None, receipt: Receipt, *, sealed: bool) -> str:
         """Who judges: an annotator in their own name, else whom a sealed receipt was given to, else the user named."""
         if caller is not None and caller.role == "annotator":
-            return user_hash(user_secret, receipt.project, f"\0annotator\0{caller.key_id}")
+            return annotator_hash(user_secret, receipt.project, caller.key_id or "")
         named = receipt.user if body.user is None else user_hash(user_secret, receipt.project, body.user)
         if sealed and named != receipt.user:
             raise InvalidRequest("'user' is not whom this receipt was given to: leave it out.", param="user")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from feedback.events import Arm, Exposure, Target
-from feedback.ids import new_id, user_hash
+from feedback.ids import conversation_hash, new_id, user_hash
 from feedback.receipts import Receipt
 from ops.assignment import Assignment, assign, sides
 from ops.deployment import Deployment
@@ -81,7 +81,7 @@ def identify(
     if conversation is None:
         asker = known_user or caller.key_id or ""
         conversation = "conv_" + user_hash(secret, project, f"conversation\0{asker}\0{first_message}")
-    unit = user_hash(secret, project, known_user or f"\0conversation\0{conversation}")
+    unit = user_hash(secret, project, known_user) if known_user else conversation_hash(secret, project, conversation)
     return Person(project, unit, conversation, caller.key_id or "")
 
 

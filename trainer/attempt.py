@@ -59,7 +59,11 @@ class Attempt:
     def state(self) -> State:
         """What counts as learnt once this is committed."""
         return State(
-            cycle=self.number, offsets=self.batch.offsets, votes=len(self.batch.votes), divided_by=self.learnt.division.by
+            cycle=self.number,
+            offsets=self.batch.offsets,
+            votes=len(self.batch.votes),
+            divided_by=self.learnt.division.by,
+            people=tuple(sorted(self.batch.people.union(self.before.state.people))),
         )
 
     def publication(self, settings: Settings) -> Publication:

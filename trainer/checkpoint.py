@@ -52,6 +52,8 @@ class State(Frozen):
     votes: int = 0
     divided_by: str = ""
     """How votes were divided between reward model and judge: once it changes, neither may go on from what it learnt."""
+    people: tuple[str, ...] = ()
+    """Hashes of all whose words went into what is kept, in this cycle or an earlier one; sorted."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,8 @@ class Checkpoint:
         adapter = None
         if (folder / _PUBLICATION).exists():
             publication = Publication.model_validate_json((folder / _PUBLICATION).read_text())
-            adapter = publish(self._registry, publication, folder / ADAPTER, now).id
+            people = State.model_validate_json((folder / _STATE).read_text()).people
+            adapter = publish(self._registry, publication, folder / ADAPTER, people, now).id
             self._fault("published")
         pointer = {"cycle": cycle, "digest": digest, "adapter": adapter}
         partial = self._pointer_path.with_suffix(".partial")

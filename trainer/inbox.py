@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from feedback.codec import no_target
+from feedback.erasure import Erasures
 from feedback.events import CompletionCreated, RolloutChanged, Topic
 from feedback.join import Joiner, Vote
-from feedback.log import EventLog, TopicReader
+from feedback.log import EventLog, Record, TopicReader
+from feedback.seal import erased
 from ops import metrics
 from ops.deployment import Deployment
 from trainer.examples import Prompt, prompt_hash
@@ -34,6 +36,8 @@ class Batch:
     prompts: tuple[Prompt, ...]
     champion: str
     offsets: PlainOffsets
+    people: frozenset[str] = frozenset()
+    """Hashes of all whose words are in here: raters, and whom the answers and prompts were of."""
 
 
 class Inbox:
@@ -45,7 +49,9 @@ class Inbox:
         self._joiner = Joiner(project)
         self._project = project
         self._deployment = Deployment.initial(project)
-        self._prompts: dict[str, Prompt] = {}
+        self._prompts: dict[str, tuple[Prompt, Record]] = {}
+        """Each with the completion that asked it last; its text is in the prompt alone."""
+        self._erasures = Erasures()
         self._votes: list[Vote] | None = None
         self._buried: set[str] = set()
 
@@ -60,7 +66,9 @@ class Inbox:
                 if record.event.project != self._project:
                     continue
                 if isinstance(data, CompletionCreated):
-                    self._note(data)
+                    self._note(data, record)
+                elif self._erasures.add(record):
+                    self._prompts = {key: asked for key, asked in self._prompts.items() if not self._erasures.covers(asked[1])}
                 elif isinstance(data, RolloutChanged):
                     self._deployment = self._deployment.after(data, record.event.time)
         self._report()
@@ -73,9 +81,10 @@ class Inbox:
         return Batch(
             votes=tuple(self._votes),
             new=new_votes(self._votes, watermark),
-            prompts=tuple(self._prompts.values()),
+            prompts=tuple(prompt for prompt, _ in self._prompts.values()),
             champion=self._deployment.champion,
             offsets={reader.topic: dict(sorted(reader.offsets.items())) for reader in self.readers},
+            people=_people(self._votes, [asked for _, asked in self._prompts.values()]),
         )
 
     def bury(self, now: float, hours: float) -> int:
@@ -88,15 +97,15 @@ class Inbox:
         self._buried |= {record.event.id for record in late}
         return len(late)
 
-    def _note(self, completion: CompletionCreated) -> None:
-        if completion.outcome != "ok" or not completion.text.messages:
+    def _note(self, completion: CompletionCreated, record: Record) -> None:
+        if completion.outcome != "ok" or not completion.text.messages or self._erasures.covers(record):
             return
         prompt = completion.text.messages
         if any(message.role == "tool" or message.tool_calls for message in prompt):
             return  # its tools are not known here: nobody could answer it as it was meant
         key = prompt_hash(prompt)
         self._prompts.pop(key, None)
-        self._prompts[key] = prompt
+        self._prompts[key] = prompt, Record(record.position, erased(record.event))
         if len(self._prompts) > MAX_PROMPTS:
             del self._prompts[next(iter(self._prompts))]
 
@@ -104,6 +113,11 @@ class Inbox:
         counts = self._joiner.counts
         metrics.JOINED.set(counts.joined)
         metrics.JOIN_RATE.set(counts.joined / counts.feedback_read if counts.feedback_read else 1.0)
+
+
+def _people(votes: Sequence[Vote], prompts: Sequence[Record]) -> frozenset[str]:
+    asked = {record.event.data.user for record in prompts}
+    return frozenset(asked.union(*({vote.rater, *(c.user for c in vote.completions)} for vote in votes)))
 
 
 def new_votes(votes: Sequence[Vote], watermark: Mapping[str, Mapping[int, int]]) -> frozenset[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from feedback.events import Frozen
+from ops.learned_from import note_people
 from ops.registry import AdapterManifest, GateResult, Registry
 
 
@@ -28,13 +29,12 @@ def cycle_key(project: str, cycle: int, previous: str, offsets: Mapping[str, Map
     return hashlib.sha256(json.dumps([project, cycle, previous, offsets], sort_keys=True).encode()).hexdigest()
 
 
-def publish(registry: Registry, publication: Publication, files: Path, now: float) -> AdapterManifest:
-    """List the adapter in ``files``, unless one of this cycle is listed: then that one is the answer."""
-    key = publication.training["cycle_key"]
-    for manifest in registry.list(publication.project):
-        if manifest.training.get("cycle_key") == key:
-            return manifest
-    return registry.publish(
+def publish(registry: Registry, publication: Publication, files: Path, people: Collection[str], now: float) -> AdapterManifest:
+    """List the adapter in ``files``, unless one of this cycle is listed: then that one is the answer.
+
+    ``people``, the hashes of all whom it learned from, are noted beside it.
+    """
+    manifest = _listed(registry, publication) or registry.publish(
         files,
         project=publication.project,
         parent=publication.parent,
@@ -44,3 +44,11 @@ def publish(registry: Registry, publication: Publication, files: Path, now: floa
         gates=publication.gates,
         now=now,
     )
+    note_people(registry, manifest.id, people)
+    return manifest
+
+
+def _listed(registry: Registry, publication: Publication) -> AdapterManifest | None:
+    key = publication.training["cycle_key"]
+    same = (manifest for manifest in registry.list(publication.project) if manifest.training.get("cycle_key") == key)
+    return next(same, None)

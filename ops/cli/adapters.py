@@ -15,18 +15,28 @@ app = typer.Typer(no_args_is_help=True, help="Adapters: list, show.")
 @app.command("list")
 def list_adapters(data_dir: DataDir = None, project: Project = None, json: Json = False) -> None:
     """The adapters of a project, oldest first, with what became of each."""
+    from ops.erase import tainted_adapters
     from ops.lineage import adapter_states
 
     settings = settings_from(data_dir, project=project)
     manifests = Registry(settings.adapters_dir).list(settings.project)
     states = adapter_states(settings, manifests)
+    tainted = tainted_adapters(settings, settings.project)
     if json:
-        print_json([m.model_dump(mode="json") | {"state": states[m.id]} for m in manifests])
+        print_json([m.model_dump(mode="json") | {"state": states[m.id], "tainted": tainted.get(m.id)} for m in manifests])
         return
     rows = [
-        [m.id, m.parent, states[m.id], f"{sum(g.passed for g in m.gates)}/{len(m.gates)}", when(m.published)] for m in manifests
+        [
+            m.id,
+            m.parent,
+            states[m.id],
+            f"{sum(g.passed for g in m.gates)}/{len(m.gates)}",
+            when(m.published),
+            tainted.get(m.id, ""),
+        ]
+        for m in manifests
     ]
-    print_table(f"Adapters of {settings.project}", ["id", "parent", "state", "gates", "published"], rows)
+    print_table(f"Adapters of {settings.project}", ["id", "parent", "state", "gates", "published", "tainted"], rows)
 
 
 @app.command()
@@ -36,6 +46,7 @@ def show(
     json: Json = False,
 ) -> None:
     """One adapter: parent, state, gates with figures, and what it was trained on."""
+    from ops.erase import tainted_adapters
     from ops.lineage import adapter_states
 
     settings = settings_from(data_dir)
@@ -46,10 +57,13 @@ def show(
     except AdapterRefused as error:
         raise CommandError(str(error)) from error
     state = adapter_states(settings, [manifest])[manifest.id]
+    tainted = tainted_adapters(settings, manifest.project).get(manifest.id)
     if json:
-        print_json(manifest.model_dump(mode="json") | {"state": state})
+        print_json(manifest.model_dump(mode="json") | {"state": state, "tainted": tainted})
         return
     gates = [[g.name, "passed" if g.passed else "failed", g.value, g.threshold, g.detail] for g in manifest.gates]
     print(f"{manifest.id}: {state}; parent {manifest.parent}; published {when(manifest.published)}")
+    if tainted is not None:
+        print(f"tainted: {tainted}")
     print_table("Gates", ["gate", "outcome", "figure", "threshold", "detail"], gates)
     print_table("Training", ["what", "value"], [[key, value] for key, value in manifest.training.items()])

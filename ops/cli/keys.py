@@ -11,11 +11,16 @@ from ops.cli import load
 from ops.cli.common import CommandError, DataDir, Json, print_json, print_table, settings_from, when
 from ops.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke; receipts' keys: rotate-receipts.")
+app = typer.Typer(no_args_is_help=True, help="API keys: create, list, revoke; others: rotate-receipts, rotate-text.")
 
 _Requests = Annotated[int | None, typer.Option("--requests-per-min", help="Requests a minute, at most.", show_default=False)]
 _Tokens = Annotated[int | None, typer.Option("--tokens-per-min", help="Tokens a minute, at most.", show_default=False)]
 _Concurrent = Annotated[int | None, typer.Option("--concurrent", help="Requests at once, at most.", show_default=False)]
+
+
+def audit(settings: Settings, what: str, target: str) -> None:
+    """`ops.audit.audit`, with SQLAlchemy only where something was done."""
+    load("ops.audit:audit")(settings, what, target)
 
 
 def open_store(settings: Settings) -> Any:
@@ -45,7 +50,8 @@ def create(
     """Make a key. It is shown this once."""
     if all_projects and projects:
         raise CommandError("--all-projects: leave --project out, the key has them all")
-    store = open_store(settings_from(data_dir))
+    settings = settings_from(data_dir)
+    store = open_store(settings)
     first, *also = [load("serving.keys:ALL_PROJECTS")] if all_projects else projects or ["default"]
     try:
         limits = load("serving.keys:KeyLimits")(requests_per_min, tokens_per_min, concurrent)
@@ -56,6 +62,7 @@ def create(
         raise CommandError(f"--project={missing!r}: {error}; make it with 'plaudit projects create {missing}'") from error
     except ValueError as error:
         raise CommandError(f"--{str(error).replace('_per_', '-per-')}") from error
+    audit(settings, "key.create", info.id)
     if json:
         print_json({"key": secret, **_row(info)})
     else:
@@ -99,11 +106,13 @@ def revoke(
     key_id: Annotated[str, typer.Argument(help="As in 'plaudit keys list'.")], data_dir: DataDir = None, json: Json = False
 ) -> None:
     """Refuse a key from now on; running gateways do so within a second."""
-    store = open_store(settings_from(data_dir))
+    settings = settings_from(data_dir)
+    store = open_store(settings)
     try:
         store.revoke(key_id)
     except LookupError as error:
         raise CommandError(f"key {key_id!r}: there is none; see 'plaudit keys list'") from error
+    audit(settings, "key.revoke", key_id)
     if json:
         print_json({"id": key_id, "revoked": True})
     else:
@@ -119,7 +128,29 @@ def rotate_receipts(data_dir: DataDir = None, json: Json = False) -> None:
 
     settings = settings_from(data_dir)
     older = ReceiptKeys.of(settings).rotate(settings.limits.receipt_days, time.time())
+    audit(settings, "receipts.rotate", "receipt_keys.json")
     if json:
         print_json({"older_keys": older})
     else:
         print(f"receipts are sealed with a new key; older keys that still open theirs: {older}")
+
+
+@app.command("rotate-text")
+def rotate_text(data_dir: DataDir = None, json: Json = False) -> None:
+    """Wrap all keys of users' texts with PLAUDIT_TEXT_KEY; older ones are to be in PLAUDIT_TEXT_KEYS_PREVIOUS until then.
+
+    First start every process with both settings, then run this, then drop PLAUDIT_TEXT_KEYS_PREVIOUS.
+    """
+    from ops.text_keys import SqlTextKeys
+
+    settings = settings_from(data_dir)
+    keys = SqlTextKeys.of(settings)
+    try:
+        wrapped = keys.rewrap()
+    finally:
+        keys.close()
+    audit(settings, "text-keys.rotate", "text_keys")
+    if json:
+        print_json({"rewrapped": wrapped})
+    else:
+        print(f"keys of users' texts that were wrapped anew: {wrapped}")

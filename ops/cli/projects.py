@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ops.cli.common import CommandError, DataDir, Json, print_json, print_table, settings_from, when
-from ops.cli.keys import open_store
+from ops.cli.keys import audit, open_store
 
 app = typer.Typer(no_args_is_help=True, help="Projects that share the gateway: create, list, origins.")
 
@@ -26,11 +26,14 @@ _Origins = Annotated[
 @app.command()
 def create(name: _Name, origins: _Origins = None, data_dir: DataDir = None, json: Json = False) -> None:
     """Make a project. Making it again with the same origins changes nothing."""
-    store = open_store(settings_from(data_dir))
+    settings = settings_from(data_dir)
+    store = open_store(settings)
     try:
         made = store.create_project(name, origins or ())
     except ValueError as error:
         raise CommandError(str(error)) from error
+    if made:
+        audit(settings, "project.create", name)
     if not made and origins and set(origins) != set(store.origins().get(name, ())):
         options = " ".join(f"--origin {origin}" for origin in origins)
         raise CommandError(f"project {name!r}: it has other origins; replace them: plaudit projects origins {name} {options}")
@@ -55,13 +58,15 @@ def list_projects(data_dir: DataDir = None, json: Json = False) -> None:
 @app.command()
 def origins(name: _Name, origins: _Origins = None, data_dir: DataDir = None, json: Json = False) -> None:
     """Replace a project's origins; without --origin it has none. Running gateways follow within a second."""
-    store = open_store(settings_from(data_dir))
+    settings = settings_from(data_dir)
+    store = open_store(settings)
     try:
         store.set_origins(name, origins or ())
     except LookupError as error:
         raise CommandError(f"project {name!r}: {error}; see 'plaudit projects list'") from error
     except ValueError as error:
         raise CommandError(str(error)) from error
+    audit(settings, "project.origins", name)
     if json:
         print_json(_row(store, name))
     else:

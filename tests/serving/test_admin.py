@@ -16,6 +16,7 @@ from lora_files import publish, write_lora
 
 from feedback.events import AdapterRefused, Event, RolloutChanged
 from feedback.sqlite_log import SqliteLog
+from ops.audit import AuditLog
 from ops.controller import status
 from ops.registry import Registry
 from ops.settings import Settings, load_settings
@@ -210,3 +211,22 @@ def test_metrics_name_adapters_here_and_the_schema_says_what_is_served(admin: Ad
             assert path == "/healthz" or operation["security"]
     error = error_of(admin.ask("GET", "/admin/v1/nothing"), 404)
     assert "/admin/v1/projects" in error["message"]
+
+
+def test_what_operators_do_is_in_the_audit_log_with_their_keys_id(admin: Admin):
+    admin.told("POST", "/admin/v1/projects", {"name": "audited"})
+    admin.told("PUT", "/admin/v1/projects/audited/origins", {"origins": ["https://shop.example"]})
+    made = admin.told("POST", "/admin/v1/keys", {"projects": ["audited"]})
+    admin.told("POST", f"/admin/v1/keys/{made['id']}/revoke")
+    log = AuditLog.of(admin.settings)
+    done = log.tail(4)
+    log.verify()
+    log.close()
+    assert [(entry.what, entry.target) for entry in done] == [
+        ("project.create", "audited"),
+        ("project.origins", "audited"),
+        ("key.create", made["id"]),
+        ("key.revoke", made["id"]),
+    ]
+    assert {entry.who for entry in done} == {admin.keys.check(admin.key).key_id}
+    assert made["key"] not in (admin.settings.data_dir / "audit.jsonl").read_text()

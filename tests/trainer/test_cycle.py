@@ -14,6 +14,7 @@ from vote_log import completion, events, fill, settings_for, thumb
 
 from feedback.events import Event, FeedbackSet, RolloutChanged
 from feedback.log import TopicReader
+from ops.learned_from import people_of
 from ops.open_log import open_log_of
 from ops.registry import Registry
 from trainer.checkpoint import Checkpoint, journal
@@ -75,6 +76,9 @@ def test_a_cycle_turns_votes_into_an_adapter_with_its_figures_once(tmp_path, tin
     assert reward["votes"] + judge["votes"] == 90
     assert Registry(settings.adapters_dir).verify(manifest.id, max_rank=8) == manifest
     assert [line["adapter"] for line in journal(settings.trainer_dir)] == [manifest.id]
+    assert people_of(Registry(settings.adapters_dir), manifest.id) == {"user", *(f"rater-{n}" for n in range(24))}
+    kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not [text for text in kept if b"thanks for asking" in text or b"question 0-" in text]
 
     # no new vote: nothing is done
     before = state_of(settings)
@@ -98,6 +102,8 @@ def test_the_next_cycle_counts_only_what_is_new_and_goes_on_from_what_was_learnt
     logged(settings, events(30, seed=1))
     second = run_cycle(settings)
     assert (second.cycle, second.votes, second.new_votes) == (2, 90, 30)
+    people = state_of(settings).state.people
+    assert people == tuple(sorted({"user", *(f"rater-{n}" for n in range(24))}))
     assert [source.relative_to(settings.trainer_dir).as_posix() for source in sources] == [
         "commits/000001/reward",
         "commits/000001/judge",

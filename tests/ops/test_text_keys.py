@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import event
+
+from feedback.log import LogUnavailable
+from feedback.seal import Owner
+from ops.settings import load_settings
+from ops.sql import open_engine
+from ops.text_keys import SqlTextKeys, master_keys
+
+ALICE, BOB = Owner("p", "alice"), Owner("p", "bob")
+FIRST, SECOND = b"1" * 32, b"2" * 32
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def opened(tmp_path, clock):
+    """Opens the keys of one file as a process of its own would."""
+    made = []
+
+    def open_one(*masters: bytes) -> SqlTextKeys:
+        made.append(SqlTextKeys(open_engine(tmp_path / "plaudit.db"), lambda: masters or (FIRST,), clock))
+        return made[-1]
+
+    yield open_one
+    for keys in made:
+        keys.close()
+
+
+def opens(sealed: str, keys: SqlTextKeys, owner: Owner = ALICE, version: int = 1) -> bool:
+    found = keys.find([(owner, version)])
+    return (owner, version) in found and found[owner, version].open(sealed, b"") == b"text"
+
+
+def test_a_key_is_on_disk_before_it_is_given_and_the_same_for_every_process(opened, tmp_path):
+    sealed = opened().newest([ALICE])[ALICE].seal(b"text", b"")
+    rows = sqlite3.connect(tmp_path / "plaudit.db").execute("SELECT project, user, version FROM text_keys").fetchall()
+    assert rows == [("p", "alice", 1)]
+    other = opened()
+    assert opens(sealed, other)
+    assert other.newest([ALICE])[ALICE].seal(b"text", b"") == sealed
+
+
+def test_each_user_of_each_project_has_a_key_of_their_own(opened):
+    keys = opened()
+    owners = [ALICE, BOB, Owner("q", "alice")]
+    assert len({key.seal(b"text", b"") for key in keys.newest(owners).values()}) == 3
+
+
+def test_processes_that_make_a_key_at_once_get_the_same(opened):
+    stores, together = [opened() for _ in range(8)], threading.Barrier(8)
+
+    def make(keys: SqlTextKeys) -> set[str]:
+        together.wait(10)
+        return {key.seal(b"text", b"") for key in keys.newest([Owner("p", f"u{n}") for n in range(50)]).values()}
+
+    with ThreadPoolExecutor(8) as pool:
+        first, *others = pool.map(make, stores)
+    assert len(first) == 50
+    assert all(other == first for other in others)
+
+
+def test_many_new_users_cost_one_transaction(opened):
+    keys = opened()
+    keys.newest([ALICE])
+    statements: list[str] = []
+    event.listen(keys._engine, "commit", lambda connection: statements.append("commit"))
+    keys.newest([Owner("p", f"u{n}") for n in range(300)])
+    assert statements == ["commit"]
+
+
+def test_an_erased_users_key_is_nowhere_and_the_next_one_has_another_version(opened, tmp_path):
+    keys = opened()
+    people = [Owner("p", f"u{n:03}") for n in range(400)]  # many pages
+    sealed = {owner: key.seal(b"text", b"") for owner, key in keys.newest(people).items()}
+    with sqlite3.connect(tmp_path / "plaudit.db") as connection:
+        wrapped = dict(connection.execute("SELECT user, wrapped FROM text_keys"))
+    connection.close()
+    gone = people[::3]
+    for owner in gone:
+        assert keys.erase(owner, now=5.0) == 1
+    bytes_on_disk = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert not [owner for owner in gone if wrapped[owner.user] in bytes_on_disk]
+    assert wrapped["u001"] in bytes_on_disk
+    assert not opens(sealed[gone[0]], keys, gone[0])
+    assert opens(sealed[people[1]], keys, people[1])
+    assert keys.newest([gone[0]])[gone[0]].version == 2
+    assert keys.erase(gone[0], now=6.0) == 1
+    assert [(e.user, e.time) for e in keys.erased("p")][-1] == ("u000", 6.0)
+    assert keys.erased("q") == []
+
+
+def test_copies_in_a_journal_that_is_being_read_are_told_of(opened, tmp_path, monkeypatch):
+    monkeypatch.setattr("ops.sql._BUSY_S", 0.0)
+    keys = opened()
+    keys.newest([ALICE])
+    reader = sqlite3.connect(tmp_path / "plaudit.db", isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM text_keys").fetchall()
+    with pytest.raises(LogUnavailable, match="erase again"):
+        keys.erase(ALICE, now=5.0)
+    reader.execute("COMMIT")
+    assert keys.erase(ALICE, now=6.0) == 0
+    assert (tmp_path / "plaudit.db-wal").stat().st_size == 0
+    reader.close()
+
+
+def test_an_erasure_by_another_process_is_noticed_within_a_second(opened, clock):
+    mine, theirs = opened(), opened()
+    sealed = mine.newest([ALICE])[ALICE].seal(b"text", b"")
+    assert opens(sealed, mine)
+    theirs.erase(ALICE, now=5.0)
+    assert mine.known(ALICE) is not None  # for a moment more: what it seals now, nobody will read
+    clock.now = 1.01
+    assert mine.known(ALICE) is None
+    assert not opens(sealed, mine)
+    assert mine.newest([ALICE])[ALICE].version == 2
+
+
+def test_what_is_sealed_with_a_destroyed_key_is_never_read(opened, clock):
+    mine, theirs = opened(), opened()
+    mine.newest([ALICE])
+    theirs.erase(ALICE, now=5.0)
+    stale = mine.known(ALICE).seal(b"text", b"")
+    clock.now = 1.01
+    assert not opens(stale, mine)
+    assert not opens(stale, theirs)
+
+
+def test_keys_are_not_known_before_the_first_look(opened):
+    keys = opened()
+    assert keys.known(ALICE) is None
+    keys.newest([ALICE])
+    assert keys.known(ALICE).version == 1
+    assert keys.known(BOB) is None
+
+
+def test_master_keys_rotate_and_texts_stay(opened):
+    old = opened(FIRST)
+    sealed = old.newest([ALICE])[ALICE].seal(b"text", b"")
+    old.newest([BOB])
+    old.erase(BOB, now=5.0)
+    rotating = opened(SECOND, FIRST)
+    assert opens(sealed, rotating)
+    assert rotating.rewrap() == 1
+    assert rotating.rewrap() == 0
+    assert opens(sealed, opened(SECOND))
+    with pytest.raises(LogUnavailable, match="PLAUDIT_TEXT_KEYS_PREVIOUS"):
+        opened(FIRST).newest([ALICE])
+
+
+def test_a_key_altered_in_the_database_is_refused(opened, tmp_path):
+    opened().newest([ALICE, BOB])
+    with sqlite3.connect(tmp_path / "plaudit.db") as connection:
+        connection.execute(
+            "UPDATE text_keys SET wrapped = (SELECT wrapped FROM text_keys WHERE user = 'bob') WHERE user = 'alice'"
+        )
+    connection.close()
+    with pytest.raises(LogUnavailable, match="p/alice was altered"):
+        opened().newest([ALICE])
+
+
+def test_master_keys_come_from_the_settings_newest_first(tmp_path):
+    secret = {"data_dir": tmp_path, "secret": "long enough to be a secret"}
+    (derived,) = master_keys(load_settings(**secret))
+    rotated = master_keys(load_settings(**secret, text_key="third", text_keys_previous="second, first"))
+    assert len({*rotated}) == 4
+    assert rotated[-1] == derived
+    assert rotated[1:3] == master_keys(load_settings(**secret, text_key="second", text_keys_previous="first"))[:2]
+
+
+def test_a_database_that_cannot_be_opened_is_an_unavailable_log(tmp_path):
+    (tmp_path / "plaudit.db").write_bytes(b"not a database " * 1000)
+    keys = SqlTextKeys(open_engine(tmp_path / "plaudit.db"), lambda: (FIRST,))
+    with pytest.raises(LogUnavailable, match="text keys"):
+        keys.newest([ALICE])
+    keys.close()
