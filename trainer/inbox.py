@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from feedback.codec import no_target
 from feedback.events import CompletionCreated, RolloutChanged, Topic
 from feedback.join import Joiner, Vote
 from feedback.log import EventLog, TopicReader
+from feedback.orphans import Orphans
 from ops import metrics
 from ops.deployment import Deployment
 from trainer.examples import Prompt, prompt_hash
@@ -47,7 +47,7 @@ class Inbox:
         self._deployment = Deployment.initial(project)
         self._prompts: dict[str, Prompt] = {}
         self._votes: list[Vote] | None = None
-        self._buried: set[str] = set()
+        self._orphans = Orphans(project)
 
     def refresh(self) -> bool:
         """Read on; True when there was anything. Raises `feedback.log.LogError`."""
@@ -56,6 +56,7 @@ class Inbox:
             for record in reader.drain():
                 found, self._votes = True, None
                 self._joiner.add(record)
+                self._orphans.add(record)
                 data = record.event.data
                 if record.event.project != self._project:
                     continue
@@ -83,10 +84,7 @@ class Inbox:
 
         It still counts should the completion come. Returns how many are new there. Raises `feedback.log.LogError`.
         """
-        late = [record for record in self._joiner.orphans(now, hours) if record.event.id not in self._buried]
-        self._log.append([no_target(record, now) for record in late])
-        self._buried |= {record.event.id for record in late}
-        return len(late)
+        return self._orphans.bury(self._log, now, hours)
 
     def _note(self, completion: CompletionCreated) -> None:
         if completion.outcome != "ok" or not completion.text.messages:
