@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from feedback.events import Data, DeadLetter, Event, Unrecognized, is_ours
+from feedback.events import Data, DeadLetter, Event, Topic, Unrecognized, is_ours
 from feedback.log import EventTooLarge, LogError, Position, Record
 
 MAX_EVENT_BYTES = 900_000
@@ -22,6 +22,13 @@ _DEAD_LETTER_CHARACTERS = 65_536
 
 _TEXT = {"judgement": {"comment", "text"}, "changes": {"comment", "text"}}
 """What people wrote, in feedback: erasing it must not leave a copy behind."""
+
+_TOMBSTONES: dict[Topic, str] = {
+    "completions": "completion.tombstone",
+    "feedback": "feedback.tombstone",
+    "control": "rollout.tombstone",
+    "dead-letter": "dead-letter.tombstone",
+}
 
 Headers = list[tuple[str, bytes]]
 
@@ -96,14 +103,23 @@ def _data_of(body: bytes, type: bytes) -> Data | Unrecognized:
 
 
 def decode_record(position: Position, body: bytes, headers: Headers, received: float) -> Record:
-    """The record at a position; bytes that are no event become a `DeadLetter` in its place, so that no reader stalls.
+    """The record at a position. No reader stalls at one that holds no event.
 
-    ``received`` (Unix seconds) is the dead letter's time.
+    A tombstone (no body at all) holds its place with an `Unrecognized`, which readers leave alone; bytes that are no event
+    become a `DeadLetter`. ``received`` (Unix seconds) is the time of either.
     """
+    if not body:
+        return Record(position, _tombstone(position, received))
     try:
         return Record(position, decode(body, headers))
     except DecodeError as error:
         return Record(position, dead_letter("poison", position, body, received, detail=str(error)))
+
+
+def _tombstone(position: Position, received: float) -> Event:
+    place = f"{position.topic}:{position.partition}:{position.offset}"
+    gone = Unrecognized(type=_TOMBSTONES[position.topic], unrecognized=True)
+    return Event(id=f"tombstone:{place}", time=received, project="", key=place, data=gone)
 
 
 def letters_among(records: list[Record]) -> list[Event]:

@@ -169,21 +169,6 @@ class Joiner:
                 votes.append(_vote(slot, standing, completions))
         return sorted(votes, key=lambda vote: (vote.time, vote.feedback_id, vote.positions[0]))
 
-    def orphans(self, now: float, hours: float) -> list[Record]:
-        """Feedback that has waited longer than ``hours`` for a completion, in log order. It joins whenever that comes.
-
-        ``now`` is in Unix seconds.
-        """
-        self._sweep()
-        waiting = [
-            said.record
-            for slot, facts in self._slots.items()
-            if not self._completions_of(slot)
-            for said in self._distinct(facts)
-            if isinstance(said.data, FeedbackSet) and now - said.record.event.time > hours * 3600
-        ]
-        return sorted(waiting, key=lambda record: record.position)
-
     @property
     def counts(self) -> Counts:
         self._sweep()

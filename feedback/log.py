@@ -2,6 +2,10 @@
 
 A log has four topics of P partitions; a record's place is (topic, partition, offset); offsets are dense and start at 0.
 Events with one key share a partition (murmur2, as Kafka's own clients), so their order is kept.
+
+A tombstone is a record without a body, as Kafka's tools write it: it keeps its offset, and readers pass it. Nothing here
+writes one. A record that Kafka has taken cannot be emptied in its place, and compaction by key would take a conversation's
+other events with it; what people wrote is erased by destroying the key that it is sealed with, wherever copies of it are.
 """
 
 from __future__ import annotations
@@ -81,7 +85,8 @@ class EventLog(Protocol):
     def read(self, topic: Topic, partition: int, offset: int, limit: int = 1000) -> list[Record]:
         """Durable records from ``offset`` on, in order; empty at the end of the log.
 
-        Bytes that are no event come as a `DeadLetter` at their position, and are copied to the dead-letter topic.
+        Bytes that are no event come as a `DeadLetter` at their position, and are copied to the dead-letter topic; a
+        tombstone comes as an `Unrecognized`.
         """
         ...
 

@@ -19,6 +19,7 @@ import structlog
 
 from feedback.events import AdapterLive, AdapterRefused, Event, RolloutChanged, RolloutState, Topic
 from feedback.log import EventConflict, EventLog, LogError, TopicReader
+from feedback.orphans import Orphans
 from ops import metrics
 from ops.deployment import ENDED, Deployment, rollout_of
 from ops.evidence.counts import Counts, Fact, challenger_of, fact_of
@@ -80,6 +81,8 @@ class Controller:
         topics: tuple[Topic, ...] = ("control", "completions", "feedback")
         self.readers = {topic: TopicReader(log, topic) for topic in topics}
         self._known = Known(Deployment.initial(settings.project))
+        self._letters = TopicReader(log, "dead-letter")
+        self._orphans = Orphans(settings.project)
         self._counts: dict[str, Counts] = {}
         self._pending: set[str] = set()
 
@@ -90,10 +93,12 @@ class Controller:
     def tick(self) -> list[Event]:
         """Read what is new, decide once, append. Returns the appended events.
 
-        The log is the truth: what was decided holds once it is read back, and nothing else is decided before.
+        The log is the truth: what was decided holds once it is read back, and nothing else is decided before. Feedback whose
+        answer never came is noted on the dead-letter topic, whether or not a trainer runs.
         """
         self.refresh()
         events = [] if self._pending - self._known.seen else self._append(self._decide())
+        self._bury()
         self._measure()
         return events
 
@@ -105,6 +110,7 @@ class Controller:
             for topic in ("completions", "feedback"):
                 while records := self.readers[topic].poll(_CHUNK):
                     for record in records:
+                        self._orphans.add(record)
                         fact = fact_of(record.event) if record.event.project == self._settings.project else None
                         if fact is not None and not self._ended(fact.rollout_id):
                             batch.setdefault(fact.rollout_id, []).append(fact)
@@ -213,6 +219,11 @@ class Controller:
         if changes:
             self._read_control()
         return appended
+
+    def _bury(self) -> None:
+        for record in self._letters.drain():
+            self._orphans.add(record)
+        self._orphans.bury(self._log, self._clock(), self._settings.train.orphan_hours)
 
     def _measure(self) -> None:
         project = self._settings.project

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from feedback.codec import no_target
 from feedback.erasure import Erasures
 from feedback.events import CompletionCreated, RolloutChanged, Topic
 from feedback.join import Joiner, Vote
 from feedback.log import EventLog, Record, TopicReader
+from feedback.orphans import Orphans
 from feedback.seal import erased
 from ops import metrics
 from ops.deployment import Deployment
@@ -53,7 +53,7 @@ class Inbox:
         """Each with the completion that asked it last; its text is in the prompt alone."""
         self._erasures = Erasures()
         self._votes: list[Vote] | None = None
-        self._buried: set[str] = set()
+        self._orphans = Orphans(project)
 
     def refresh(self) -> bool:
         """Read on; True when there was anything. Raises `feedback.log.LogError`."""
@@ -62,6 +62,7 @@ class Inbox:
             for record in reader.drain():
                 found, self._votes = True, None
                 self._joiner.add(record)
+                self._orphans.add(record)
                 data = record.event.data
                 if record.event.project != self._project:
                     continue
@@ -92,10 +93,7 @@ class Inbox:
 
         It still counts should the completion come. Returns how many are new there. Raises `feedback.log.LogError`.
         """
-        late = [record for record in self._joiner.orphans(now, hours) if record.event.id not in self._buried]
-        self._log.append([no_target(record, now) for record in late])
-        self._buried |= {record.event.id for record in late}
-        return len(late)
+        return self._orphans.bury(self._log, now, hours)
 
     def _note(self, completion: CompletionCreated, record: Record) -> None:
         if completion.outcome != "ok" or not completion.text.messages or self._erasures.covers(record):

@@ -34,12 +34,21 @@ class Backend:
     def settle(self) -> None:
         """Wait until readers see all that was acknowledged."""
 
-    def put_garbage(self, topic: Topic, partition: int, body: bytes) -> None:
+    def child(self) -> list[str]:
+        """Arguments with which `opened_by` opens this log in another process."""
+        return ["sqlite", str(self.folder / "log.db")]
+
+    def disk(self) -> Path:
+        """The file that what is appended last goes to first."""
+        return self.folder / "log.db"
+
+    def put(self, topic: Topic, partition: int, body: bytes | None) -> None:
+        """A record of somebody else's, of any bytes; None: a tombstone."""
         with sqlite3.connect(self.folder / "log.db") as connection:
             sql = "INSERT INTO heads VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET next = next + 1 RETURNING next - 1"
             ((offset,),) = connection.execute(sql, (topic, partition)).fetchall()
-            sql = "INSERT INTO events (topic, partition, offset, id, time, headers, body) VALUES (?, ?, ?, 'g', 0, '[]', ?)"
-            connection.execute(sql, (topic, partition, offset, body))
+            sql = "INSERT INTO events (topic, partition, offset, id, time, headers, body) VALUES (?, ?, ?, ?, 0, '[]', ?)"
+            connection.execute(sql, (topic, partition, offset, uuid.uuid4().hex, body or b""))
         connection.close()
 
     def trim(self, topic: Topic, partition: int, offset: int) -> None:
@@ -73,9 +82,15 @@ class KafkaBackend(Backend):
             assert isinstance(log, KafkaLog)
             wait_until(lambda log=log: log.forwarder.lag == 0, "events reach Kafka", 30)
 
-    def put_garbage(self, topic: Topic, partition: int, body: bytes) -> None:
+    def child(self) -> list[str]:
+        return [self.name, str(self.folder / "killed.db"), self.servers, self.prefix]
+
+    def disk(self) -> Path:
+        return self.folder / f"outbox-{len(self.opened) - 1}.db"
+
+    def put(self, topic: Topic, partition: int, body: bytes | None) -> None:
         producer = Producer({"bootstrap.servers": self.servers})
-        producer.produce(f"{self.prefix}.{topic}.v1", value=body, partition=partition)
+        producer.produce(f"{self.prefix}.{topic}.v1", value=body, key=b"somebody's", partition=partition)
         assert producer.flush(10) == 0
 
     def trim(self, topic: Topic, partition: int, offset: int) -> None:
@@ -84,6 +99,14 @@ class KafkaBackend(Backend):
         admin = AdminClient({"bootstrap.servers": self.servers})
         for done in admin.delete_records([Place(f"{self.prefix}.{topic}.v1", partition, offset)]).values():
             done.result(10)
+
+
+def opened_by(arguments: list[str]) -> EventLog:
+    """The log that `Backend.child` names."""
+    kind, path, *cluster = arguments
+    if kind == "sqlite":
+        return SqliteLog(path)
+    return KafkaLog(path, *cluster, api_version=MOCK_API_VERSION if kind == "mock" else None)
 
 
 def on_mock(cluster: MockCluster, folder: Path) -> KafkaBackend:

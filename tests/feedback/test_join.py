@@ -167,14 +167,6 @@ def test_feedback_joins_only_completions_of_its_own_project():
     assert only_q.counts[:3] == (0, 1, 0)
 
 
-def test_orphans_are_those_that_waited_longer_than_the_limit():
-    joiner = joined(rating("old", "gone", time=0.0), rating("new", "gone2", time=3600.0), completion("x1"), rating("f", time=0.0))
-    assert [r.event.id for r in joiner.orphans(now=2 * 3600.0 + 1, hours=2)] == ["e-old"]
-    assert [r.event.id for r in joiner.orphans(now=2 * 3600.0, hours=2)] == []
-    joiner.add(record(completion("gone"), 9))
-    assert joiner.orphans(now=2 * 3600.0 + 1, hours=2) == []
-
-
 @st.composite
 def histories(draw: st.DrawFn) -> list[Record]:
     """A log: up to four targets, three raters, with re-votes, retractions, copies, sequences, failures and orphans."""
@@ -207,7 +199,6 @@ def test_any_interleaving_gives_the_same_votes(data):
     shuffled.extend(data.draw(st.permutations(records)))
     assert shuffled.votes() == forwards.votes()
     assert shuffled.counts == forwards.counts
-    assert shuffled.orphans(1e9, 1) == forwards.orphans(1e9, 1)
 
 
 @given(histories())

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from brokers import MockCluster, RealKafka, wait_until
+from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 from feedback_samples import rating
 from log_backends import KafkaBackend
@@ -117,39 +115,15 @@ def test_events_stored_twice_are_read_once_and_offsets_stay_kafkas(on_mock_kafka
     assert page.lag() == 0
 
 
-GATEWAY = """
-import sys
-from feedback_samples import rating
-from feedback.kafka_log import KafkaLog
-log = KafkaLog(sys.argv[1], sys.argv[2], sys.argv[3], api_version=(2, 3))
-for n in range(int(sys.argv[4]), 100_000):
-    log.append([rating(f"f{n}", key=f"c{n % 5}")])
-    sys.stdout.write(f"{n}\\n")
-    sys.stdout.flush()
-"""
-
-
-def test_a_gateway_killed_while_forwarding_loses_nothing_and_the_next_resumes(on_mock_kafka: KafkaBackend):
-    outbox = on_mock_kafka.folder / "killed.db"
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
-    acknowledged = 0
-    for _ in range(2):
-        arguments = [str(outbox), on_mock_kafka.servers, on_mock_kafka.prefix, str(acknowledged)]
-        command = [sys.executable, "-c", GATEWAY, *arguments]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-        assert process.stdout is not None
-        for _ in range(250):
-            acknowledged = int(process.stdout.readline()) + 1
-        process.send_signal(signal.SIGKILL)
-        acknowledged = max([acknowledged] + [int(line) + 1 for line in process.stdout if line.endswith("\n")])
-        process.wait(10)
-        process.stdout.close()
-    log = on_mock_kafka.open("killed.db")
-    on_mock_kafka.settle()
-    for key in range(5):
-        found = numbers(log, f"c{key}")
-        assert found == list(range(key, found[-1] + 1, 5))
-        assert found[-1] >= acknowledged - 5
+def test_librdkafka_puts_a_key_where_we_do(on_mock_kafka: KafkaBackend):
+    producer = Producer({"bootstrap.servers": on_mock_kafka.servers, "partitioner": "murmur2"})
+    found: dict[str, int] = {}
+    keys = ["c1", "kéy", "21", "a-little-bit-long-string", "p"]
+    for key in keys:
+        name = f"{on_mock_kafka.prefix}.feedback.v1"
+        producer.produce(name, key=key, value=b"x", on_delivery=lambda _, m: found.update({m.key().decode(): m.partition()}))
+    assert producer.flush(10) == 0
+    assert found == {key: partition_of(key, 12) for key in keys}
 
 
 def test_topics_with_another_number_of_partitions_are_refused_and_events_wait(mock_kafka: MockCluster, tmp_path: Path):

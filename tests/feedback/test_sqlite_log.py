@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -58,49 +57,6 @@ def test_events_that_come_one_by_one_are_committed_one_by_one(opened: Open):
     for n in range(5):
         log.append([rating(f"f{n}")])
     assert log.transactions - before == 5
-
-
-def test_nothing_is_readable_or_acknowledged_before_it_is_durable(opened: Open, tmp_path: Path):
-    log = opened()
-    with_lock = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
-    with_lock.execute("BEGIN IMMEDIATE")
-    future = log.submit(rating("f1"))
-    with pytest.raises(LogUnavailable, match=r"within 0\.2 s"):
-        log.append([rating("f2")], timeout=0.2)
-    assert not future.done()
-    assert everything(log) == []
-    with_lock.execute("ROLLBACK")
-    with_lock.close()
-    future.result(5)
-    wait_until(lambda: everything(log) == ["f1", "f2"], "both events are readable")
-
-
-GATEWAY = """
-import sys
-from feedback_samples import rating
-from feedback.sqlite_log import SqliteLog
-log = SqliteLog(sys.argv[1])
-for n in range(100_000):
-    log.append([rating(f"f{n}", key=f"c{n % 5}")])
-    sys.stdout.write(f"f{n}\\n")
-    sys.stdout.flush()
-"""
-
-
-def test_a_process_killed_right_after_an_acknowledgement_loses_nothing(opened: Open, tmp_path: Path):
-    acknowledged: list[str] = []
-    for _ in range(3):
-        process = run_python(GATEWAY, str(tmp_path / "log.db"))
-        assert process.stdout is not None
-        acknowledged += [process.stdout.readline().strip() for _ in range(50)]
-        process.send_signal(signal.SIGKILL)
-        acknowledged += [line.strip() for line in process.stdout if line.endswith("\n")]
-        process.wait(10)
-        process.stdout.close()
-    kept = everything(opened())
-    assert set(acknowledged) <= set(kept)
-    assert len(kept) == len(set(kept))
-    assert len(kept) <= len(set(acknowledged)) + 3  # one more may be on disk and not yet acknowledged, each time
 
 
 WRITER = """

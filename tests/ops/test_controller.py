@@ -13,10 +13,12 @@ from random import Random
 
 import numpy as np
 import pytest
+from feedback_samples import completion, rating
 from lora_files import MODULE, publish, weights, write_lora
 from streams import Stream, duels, live, refused, votes_replaced
 
 from feedback.events import Event, RolloutChanged
+from feedback.join import Joiner
 from feedback.log import LogUnavailable, Position, Record, TopicReader
 from feedback.sqlite_log import SqliteLog
 from ops import metrics
@@ -101,6 +103,26 @@ def test_with_nothing_published_nothing_happens(world):
     status = world.controller.status()
     assert (status["champion"], status["challenger"], status["state"], status["history"]) == ("base", None, None, [])
     assert status["alpha"] == pytest.approx(0.025)  # of the first rollout, should it come
+
+
+def test_feedback_without_its_answer_is_noted_once_where_no_trainer_runs_and_joins_on_replay(world):
+    orphan = rating("f1", "late", time=world.now, project="default")
+    stranger = rating("f2", "other", time=world.now, project="else")
+    world.log.append([orphan, stranger, rating("f3", "here", time=world.now, project="default")])
+    world.log.append([completion("here", project="default")])
+    world.now += 24 * 3600 - 10
+    world.tick()
+    assert TopicReader(world.log, "dead-letter").drain() == []  # a day, not more
+    world.tick()
+    world.tick()
+    world.new_controller().tick()
+    [letter] = [r.event.data for r in TopicReader(world.log, "dead-letter").drain()]
+    assert (letter.reason, letter.topic, letter.offset) == ("no_target", "feedback", 0)
+    world.log.append([completion("late", project="default")])
+    joiner = Joiner("default")
+    for topic in ("feedback", "completions"):
+        joiner.extend(TopicReader(world.log, topic).drain())
+    assert {vote.feedback_id for vote in joiner.votes()} == {"f1", "f3"}
 
 
 def test_a_better_challenger_passes_every_state_and_becomes_the_champion(world):
