@@ -36,6 +36,7 @@ COMMANDS = {
     "keys": Entry("ops.cli.keys:app", "API keys: create, list, revoke; receipts' keys: rotate-receipts."),
     "adapters": Entry("ops.cli.adapters:app", "Adapters: list, show."),
     "ab": Entry("ops.cli.ab:app", "The live experiment: status."),
+    "chaos": Entry("ops.cli.chaos:app", "Faults on purpose, and what became of the events: log."),
     "bench": Entry("ops.cli.bench:app", "Benchmarks: gateway, engine, swap."),
 }
 
