@@ -51,7 +51,8 @@ class WorkerMetrics:
         """These registries in Prometheus' text format, of every worker. Reads files: not for the event loop."""
         if self._slot is None:
             return metrics.render(*registries)
-        self.write()
+        with suppress(OSError):  # a full disk: what it told last
+            self.write()
         names = {family.name for registry in registries for family in registry.collect()}
         merged: dict[str, Metric] = {}
         for slot, text in self._texts():

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -87,6 +88,8 @@ class Workers:
         """A SIGHUP has come that no new generation has answered yet."""
         self._start_at = 0.0
         self._backoff_s = _BACKOFF_S[0]
+        self._told: list[int] = []
+        """Process ids of the workers that ``run/gateway.json`` names."""
 
     def run(self) -> int:
         """Until SIGTERM or SIGINT; the exit status."""
@@ -126,6 +129,7 @@ class Workers:
         now = time.monotonic()
         self._replace_ended(now)
         self._hand_over(now)
+        self._tell()
         for worker in self._leaving:
             if worker.kill_at is not None and now > worker.kill_at and not worker.has_ended():
                 _log("warning", "worker_killed", pid=worker.process.pid)
@@ -145,7 +149,6 @@ class Workers:
         if len(self._now) < self._plan.workers and now >= self._start_at:
             free = set(range(self._plan.workers)) - {worker.slot for worker in self._now}
             self._now += [self._start(slot, 0.0) for slot in sorted(free)]
-            self._tell()
 
     def _hand_over(self, now: float) -> None:
         """Once all new workers are ready, the old ones leave. If one of the new ones fails, the old ones stay."""
@@ -164,7 +167,6 @@ class Workers:
             self._leaving += self._now
             self._now, self._fresh = self._fresh, []
             self._generation += 1
-            self._tell()
             _log("info", "workers_replaced", generation=self._generation)
 
     def _start(self, slot: int, ready_within_s: float) -> Worker:
@@ -199,16 +201,17 @@ class Workers:
         return 0
 
     def _tell(self) -> None:
-        """Who runs, for operators and scripts: ``run/gateway.json``."""
-        state = {
-            "pid": os.getpid(),
-            "generation": self._generation,
-            "workers": [worker.process.pid for worker in self._now],
-        }
+        """Who runs, for operators and scripts: ``run/gateway.json``. A disk that takes no file is asked again at the next tick."""
+        workers = [worker.process.pid for worker in self._now]
+        if workers == self._told or len(workers) < self._plan.workers:
+            return
+        state = {"pid": os.getpid(), "generation": self._generation, "workers": workers}
         path = Path(self._plan.run_dir) / "gateway.json"
         draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(state))
-        draft.rename(path)
+        with suppress(OSError):
+            draft.write_text(json.dumps(state))
+            draft.rename(path)
+            self._told = workers
 
 
 def _listen(setting: str, host: str, port: int) -> socket.socket:
@@ -219,9 +222,10 @@ def _listen(setting: str, host: str, port: int) -> socket.socket:
 
 
 def _log(level: str, event: str, **fields: object) -> None:
-    """A line like those of `ops.logs`."""
+    """A line like those of `ops.logs`. It may be lost, where standard error is a file on a full disk: the gateway goes on."""
     line = {**fields, "event": event, "process": "gateway", "level": level, "timestamp": datetime.now(UTC).isoformat()}
-    print(json.dumps(line, default=str), file=sys.stderr, flush=True)
+    with suppress(OSError):
+        print(json.dumps(line, default=str), file=sys.stderr, flush=True)
 
 
 def main(flags: str) -> int:

@@ -40,6 +40,7 @@ COMMANDS = {
     "ab": Entry("ops.cli.ab:app", "The live experiment: status."),
     "import": Entry("ops.cli.data:import_", "Add a data set's votes to the log: hh-rlhf, ultrafeedback, helpsteer3, arena, …"),
     "export": Entry("ops.cli.data:export", "Votes as a data set for TRL's trainers, or all events: JSON lines or Parquet."),
+    "chaos": Entry("ops.cli.chaos:app", "Faults on purpose, and what became of the events: log."),
     "bench": Entry("ops.cli.bench:app", "Benchmarks: gateway, engine, swap."),
 }
 
