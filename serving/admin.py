@@ -41,6 +41,8 @@ from serving.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unavai
 from serving.gate import Gate, Rules
 from serving.keys import ALL_PROJECTS, Caller, KeyInfo, KeyStore
 from serving.known_keys import KnownKeys
+from serving.labeling.admin_routes import add_label_routes
+from serving.labeling.streams import Streams
 from serving.limits import BodyLimit
 from serving.request_id import RequestId
 from serving.validation import explain_first
@@ -59,6 +61,13 @@ ADMIN_PORT: Rules = {
     ("GET", "/admin/v1/projects/{project}/rollout"): ("operator",),
     ("GET", "/admin/v1/projects/{project}/adapters"): ("operator",),
     ("GET", "/admin/v1/adapters/{adapter}"): ("operator",),
+    ("GET", "/admin/v1/projects/{project}/labels"): ("operator",),
+    ("POST", "/admin/v1/projects/{project}/labels"): ("operator",),
+    ("GET", "/admin/v1/labels/{stream}"): ("operator",),
+    ("GET", "/admin/v1/labels/{stream}/raters"): ("operator",),
+    ("POST", "/admin/v1/labels/{stream}/items"): ("operator",),
+    ("POST", "/admin/v1/labels/{stream}/draw"): ("operator",),
+    ("POST", "/admin/v1/labels/{stream}/close"): ("operator",),
     ("GET", "/admin/v1/keys"): ("operator",),
     ("POST", "/admin/v1/keys"): ("operator",),
     ("POST", "/admin/v1/keys/{key_id}/revoke"): ("operator",),
@@ -101,6 +110,7 @@ def create_admin_app(
     _add_projects(routes, desk)
     _add_keys(routes, desk)
     _add_adapters(routes, desk)
+    add_label_routes(routes, Streams(keys.engine, clock), log, _for_project)
     _add_own_routes(app, routes, told or WorkerMetrics(settings.run_dir, None))
     app.include_router(routes)
     install_error_handlers(app, "/admin/v1/projects, /admin/v1/keys and /admin/v1/adapters, see /openapi.json")

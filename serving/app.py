@@ -31,6 +31,10 @@ from serving.gate import PUBLIC_PORT, Gate
 from serving.gateway import Gateway
 from serving.keys import KeyStore
 from serving.known_keys import KnownKeys
+from serving.labeling.desk import Desk
+from serving.labeling.queue import TaskQueue
+from serving.labeling.routes import router as label_router
+from serving.labeling.streams import Streams
 from serving.limits import BodyLimit
 from serving.lookup import AnswerIndex
 from serving.pages.routes import COOKIE, page_is_open
@@ -83,7 +87,9 @@ def create_app(
     origins = Origins(known)
     salt = cache(lambda project: subkey(secret, f"cache-salt\0{project}").hex())
     rooms = Rooms(settings, _sampling(settings), manager, capture, receipts, index, salt)
-    hot = Chat(rooms, authenticator, quota, user_secret, coin)
+    streams = Streams(keys.engine)
+    desk = Desk(streams, TaskQueue(streams), log, receipts, user_secret)
+    hot = Chat(rooms, authenticator, quota, user_secret, coin, desk.check_may_chat)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -113,6 +119,7 @@ def create_app(
         app.admin = create_admin_app(settings, keys, registry, log, manager, told, known=known)
     app.router.add_route(chat.PATH, hot, methods=["POST"], name="create_chat_completion")
     app.include_router(feedback.router(log, receipts, index, authenticator, quota, origins, user_secret))
+    app.include_router(label_router(desk, quota))
     app.include_router(models_route.router(known, quota))
     app.include_router(health.router(manager, known, told))
     app.include_router(page_router(settings, sessions))

@@ -8,11 +8,10 @@ from fastapi import Request
 
 from serving.cors import foreign_origin
 from serving.errors import Forbidden, InvalidRequest, NotFound, Unauthenticated
-from serving.keys import Caller, Role
+from serving.keys import Caller
 from serving.known_keys import KnownKeys
 from serving.sessions import Sessions
 
-_CHAT_ROLES: tuple[Role, ...] = ("app", "operator", "visitor")
 _NAMED = 5
 """How many of a key's projects a message names."""
 
@@ -53,13 +52,6 @@ class Authenticator:
         caller = await self.by_key(request) or self._visitor(request)
         if caller is None:
             raise Unauthenticated("Send an API key: 'Authorization: Bearer <API key>'.")
-        return caller
-
-    async def chatter(self, request: Request) -> Caller:
-        """A caller who may chat. Raises `Unauthenticated`, `Forbidden`."""
-        caller = await self.caller(request)
-        if caller.role not in _CHAT_ROLES:
-            raise Forbidden(f"A key of role '{caller.role}' cannot chat: use one of role 'app'.")
         return caller
 
     def _visitor(self, request: Request) -> Caller | None:

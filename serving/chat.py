@@ -59,6 +59,8 @@ class Chat:
     quota: Quota
     user_secret: bytes
     coin: Callable[[], float]
+    check_annotator: Callable[[Caller, str, str | None], None]
+    """Whether an annotator may chat in a project's conversation; raises `Forbidden`."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = scope.setdefault("state", {})["request_id"] = new_id("req_")
@@ -80,10 +82,13 @@ class Chat:
     async def _answer(self, request: Request, receive: Receive, exchange: _Exchange) -> None:
         limits = self.rooms.settings.limits
         deadline = asyncio.get_running_loop().time() + limits.request_timeout_s
-        caller = await self.authenticator.chatter(request)
+        caller = await self.authenticator.caller(request)
         body = parse_chat(await read_body(request.scope, receive, limits.max_body_bytes, limits.body_timeout_s))
         check_caps(body, limits)
         require_project(caller, body.model)
+        if caller.role == "annotator":
+            conversation = body.conversation or _conversation_of(request)
+            await asyncio.to_thread(self.check_annotator, caller, body.model, conversation)
         entry = await self.quota.enter(caller)
         turn: Turn | None = None
         try:

@@ -23,6 +23,9 @@ Rules = Mapping[tuple[str, str], Rule]
 PUBLIC_PORT: Rules = {
     ("POST", "/v1/chat/completions"): "itself",
     ("POST", "/v1/feedback"): "itself",
+    ("GET", "/v1/label/streams"): ("annotator",),
+    ("GET", "/v1/label/next"): ("annotator",),
+    ("POST", "/v1/label/{task}"): ("annotator",),
     ("GET", "/v1/models"): ("app", "annotator", "operator", "visitor"),
     ("GET", "/v1/models/{model:path}"): ("app", "annotator", "operator", "visitor"),
     ("GET", "/healthz"): "anyone",

@@ -107,6 +107,11 @@ class KeyStore:
         self.changes = 0
         """How often something was written here that changes what is known of keys and projects."""
 
+    @property
+    def engine(self) -> Engine:
+        """Of the same database, for what lies beside the keys."""
+        return self._engine
+
     # projects
 
     def ensure_project(self, project: str) -> None:

@@ -26,7 +26,12 @@ from serving.app import create_app
 from serving.auth import Authenticator
 from serving.gate import PUBLIC_PORT, Gate
 from serving.keys import ALL_PROJECTS, KeyStore
+<<<<<<< HEAD
 from serving.known_keys import KnownKeys
+=======
+from serving.labeling.plan import Listed, StreamPlan
+from serving.labeling.streams import Streams
+>>>>>>> c072341 (Labeling: streams, items and tasks in SQL, handed out by leases, judged once, golden items and entry tests, routes for annotators and operators)
 
 NOBODY = ("no key", "malformed", "another scheme", "no scheme", "unknown", "expired", "revoked")
 """Callers that are nobody: 401 wherever a key is needed."""
@@ -50,6 +55,11 @@ PUBLIC = {
     ("POST", "/v1/chat/completions"): Row((200, 403, 200, 200, 404, 404), body=question()),
     ("POST", "/v1/feedback"): Row(
         (201, 201, 201, 201, 404, 404), body={"type": "rating", "value": 1, "completion_id": "{completion}"}
+    ),
+    ("GET", "/v1/label/streams"): Row((403, 200, 403, 403, 403, 403)),
+    ("GET", "/v1/label/next"): Row((403, 204, 403, 403, 403, 403), path="/v1/label/next?stream={stream}"),
+    ("POST", "/v1/label/{task}"): Row(
+        (403, 404, 403, 403, 403, 403), path="/v1/label/task_1", body={"type": "rating", "value": 1}
     ),
     ("GET", "/v1/models"): Row((200, 200, 200, 200, 200, 200)),
     ("GET", "/v1/models/{model:path}"): Row((200, 200, 200, 200, 404, 404), path="/v1/models/default"),
@@ -79,6 +89,21 @@ ADMIN = {
         (403, 403, 200, 200, 403, 404), path="/admin/v1/projects/default/adapters"
     ),
     ("GET", "/admin/v1/adapters/{adapter}"): Row((403, 403, 200, 200, 403, 404), path="/admin/v1/adapters/{adapter}"),
+    ("GET", "/admin/v1/projects/{project}/labels"): Row((403, 403, 200, 200, 403, 404), path="/admin/v1/projects/default/labels"),
+    ("POST", "/admin/v1/projects/{project}/labels"): Row(
+        (403, 403, 201, 409, 403, 404),
+        path="/admin/v1/projects/default/labels",
+        body={"name": "fresh", "kind": "rating", "source": {"rule": "listed"}},
+    ),
+    ("GET", "/admin/v1/labels/{stream}"): Row((403, 403, 200, 200, 403, 404), path="/admin/v1/labels/{stream}"),
+    ("GET", "/admin/v1/labels/{stream}/raters"): Row((403, 403, 200, 200, 403, 404), path="/admin/v1/labels/{stream}/raters"),
+    ("POST", "/admin/v1/labels/{stream}/items"): Row(
+        (403, 403, 201, 201, 403, 404),
+        path="/admin/v1/labels/{stream}/items",
+        body={"items": [{"completion_ids": ["{completion}"]}]},
+    ),
+    ("POST", "/admin/v1/labels/{stream}/draw"): Row((403, 403, 200, 200, 403, 404), path="/admin/v1/labels/{stream}/draw"),
+    ("POST", "/admin/v1/labels/{stream}/close"): Row((403, 403, 200, 200, 403, 404), path="/admin/v1/labels/{stream}/close"),
     ("GET", "/admin/v1/keys"): Row((403, 403, 200, 200, 403, 200)),
     ("POST", "/admin/v1/keys"): Row((403, 403, 201, 201, 403, 400), body={"projects": ["default"]}),
     ("POST", "/admin/v1/keys/{key_id}/revoke"): Row((403, 403, 200, 200, 403, 404), path="/admin/v1/keys/{victim}/revoke"),
@@ -98,6 +123,8 @@ class World:
         for project in ("default", "other"):
             self.keys.ensure_project(project)
         registry = Registry(settings.adapters_dir)
+        plan = StreamPlan(kind="rating", source=Listed(rule="listed"))
+        self.stream = Streams(self.keys.engine).create("default", "work", plan).id
         self.adapter = publish(registry, write_lora(folder / "staging", seed=1), project="default", now=1.0).id
         self.apps = {
             "public": create_app(settings, log=self.log),
@@ -149,7 +176,7 @@ class World:
 
     def _filled_in(self, text: str) -> str:
         """``{name}`` as the attribute of that name."""
-        for name in ("adapter", "completion", "victim"):
+        for name in ("adapter", "completion", "stream", "victim"):
             text = text.replace(f"{{{name}}}", getattr(self, name)) if f"{{{name}}}" in text else text
         return text
 
