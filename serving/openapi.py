@@ -24,6 +24,9 @@ from serving.api_answers import (
 )
 from serving.chat_request import ChatRequest
 from serving.feedback_request import MOST_AT_ONCE, REQUESTS, TAGS
+from serving.openapi_labels import ANSWERS as label_answers
+from serving.openapi_labels import REQUESTS as label_requests
+from serving.openapi_labels import label_paths, with_reasons
 from serving.openapi_schemas import NULL, Schema, component_schemas, reference
 
 _ABOUT = """Chat as OpenAI's API has it, and feedback on the answers. OpenAI's own clients work unchanged.
@@ -97,6 +100,7 @@ def _paths() -> dict[str, Any]:
     return {
         "/v1/chat/completions": {"post": _chat()},
         "/v1/feedback": {"post": _feedback()},
+        **label_paths(_operation, _json, _body, _LEFT),
         "/v1/models": {
             "get": _operation("list_models", "The projects of this key", {200: _json(ModelList, _LEFT)}, 401, 403, 429, 500)
         },
@@ -204,13 +208,14 @@ def _answers() -> dict[str, Schema]:
         Model,
         ModelList,
         Readiness,
+        *label_answers,
     )
     return component_schemas(models, "serialization")
 
 
 def _requests(limits: LimitSettings) -> dict[str, Schema]:
     """What may be sent, with the bounds that are this deployment's own, and rules that the models check in code."""
-    schemas = component_schemas((ChatRequest, *REQUESTS.values()), "validation")
+    schemas = component_schemas((ChatRequest, *REQUESTS.values(), *label_requests), "validation")
     chat = schemas["ChatRequest"]["properties"]
     chat["n"]["maximum"] = limits.max_n
     chat["messages"]["maxItems"] = limits.max_messages
@@ -219,7 +224,7 @@ def _requests(limits: LimitSettings) -> dict[str, Schema]:
     messages = _messages(schemas.pop("ChatMessage"))
     chat["messages"]["items"] = {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in messages]}
     return (
-        schemas
+        with_reasons(schemas)
         | messages
         | {
             "RatingRequest": _rating(schemas["RatingRequest"]),

@@ -13,11 +13,14 @@ from typing import Any
 
 import pytest
 from chat_upstream import ChatUpstream
-from gateway_parts import Gateway, error_of, gateway, question
+from gateway_parts import Gateway, error_of, gateway, question, until
 
+from feedback.events import FeedbackSet
 from serving import errors
 from serving.api_answers import ChatCompletionChunk, ErrorBody
 from serving.gate import PUBLIC_PORT
+from serving.labeling.plan import StreamPlan
+from serving.labeling.streams import Streams
 
 PAGES = {"/", "/static/{name}", "/docs", "/docs/{name}", "/openapi.json"}
 CHAT = "/v1/chat/completions"
@@ -69,6 +72,16 @@ def test_what_is_answered_is_as_described_to_the_last_field(gateway_to_try: Gate
     assert ErrorBody.model_validate_json(last).error.code == "engine_unavailable"
 
 
+def _labeling(running: Gateway) -> dict[str, str]:
+    """An annotator's key, and a task of theirs."""
+    bearer = f"Bearer {running.keys.create('default', 'annotator')[0]}"
+    streams = Streams(running.keys.engine)
+    stream = streams.create("default", "work", StreamPlan(kind="rating"))
+    until(lambda: streams.draw(stream, running.log) or streams.items(stream.id))
+    task = running.http.get("/v1/label/next?stream=work", headers={"authorization": bearer})
+    return {"PLAUDIT_ANNOTATOR": bearer, "PLAUDIT_TASK": task.json()["id"]}
+
+
 @pytest.mark.timeout(200)
 def test_schemathesis_finds_no_server_error_and_nothing_undescribed(gateway_to_try: Gateway, tmp_path: Path):
     """All of its checks, on good and bad data, and on chains of requests; always the same data."""
@@ -81,6 +94,8 @@ def test_schemathesis_finds_no_server_error_and_nothing_undescribed(gateway_to_t
         "PYTHONPATH": str(Path(__file__).parent),
         "SCHEMATHESIS_HOOKS": "schemathesis_hooks",
         "PLAUDIT_RECEIPTS": json.dumps(receipts),
+        "PLAUDIT_BEARER": gateway_to_try.bearer["authorization"],
+        **_labeling(gateway_to_try),
     }
     command = [
         *(str(Path(sys.executable).with_name("schemathesis")), "run", gateway_to_try.url + "/openapi.json"),
@@ -91,7 +106,8 @@ def test_schemathesis_finds_no_server_error_and_nothing_undescribed(gateway_to_t
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=180, stdin=subprocess.DEVNULL
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "7 selected / 7 total" in done.stdout
+    assert "10 selected / 10 total" in done.stdout
+    assert any(fact.task for fact in gateway_to_try.facts() if isinstance(fact, FeedbackSet)), "an annotator answered a task"
 
 
 def test_a_number_that_the_engine_cannot_be_sent_is_refused(gateway_to_try: Gateway):
