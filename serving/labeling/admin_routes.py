@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import structlog
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from feedback.log import EventLog
+from feedback.log import EventConflict, EventLog
 from serving.admin_models import Listing
 from serving.errors import Conflict, InvalidRequest, NotFound
 from serving.keys import Caller
 from serving.labeling.answers import check_right_answer
+from serving.labeling.golden import truth
 from serving.labeling.places import Found, find_places
 from serving.labeling.plan import Live, StreamPlan
 from serving.labeling.statistics import RaterView, StreamView, rater_views, stream_view
@@ -116,7 +116,7 @@ def add_named_items(streams: Streams, log: EventLog, stream: Stream, items: list
     answers = find_places(log, {id for item in items for id in item.completion_ids})
     for place, item in enumerate(items):
         _check_item(stream, item, answers, f"items[{place}]")
-    return sum(_add(streams, stream, item, answers) for item in items)
+    return sum(_add(streams, log, stream, item, answers) for item in items)
 
 
 def _check_item(stream: Stream, item: NewItem, answers: dict[str, Found], param: str) -> None:
@@ -139,7 +139,12 @@ def _check_item(stream: Stream, item: NewItem, answers: dict[str, Found], param:
         raise InvalidRequest(text, param=f"{param}.right")
 
 
-def _add(streams: Streams, stream: Stream, item: NewItem, answers: dict[str, Found]) -> bool:
-    places = [answers[id].place for id in item.completion_ids]
-    right: Any = item.right
-    return streams.add(stream, places, right_answer=right, tests=item.tests) is not None
+def _add(streams: Streams, log: EventLog, stream: Stream, item: NewItem, answers: dict[str, Found]) -> bool:
+    named = [answers[id] for id in item.completion_ids]
+    if item.right is not None:
+        try:
+            log.append([truth(stream, named, item.right, streams.now())])
+        except EventConflict as error:
+            text = f"{item.completion_ids[0]!r} is golden in this stream, with another right answer."
+            raise Conflict(text, param="right", code="item_exists") from error
+    return streams.add(stream, [one.place for one in named], right_answer=item.right, tests=item.tests) is not None

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from feedback.events import Correction, Flag, Harm, Judgement, Preference, Ranking, Rating, Score
 from serving.errors import InvalidRequest
-from serving.feedback_request import TAGS
+from serving.feedback_request import check_tags
 from serving.labeling.plan import StreamPlan
 from serving.validation import RequestModel, explain, parse
 
@@ -45,10 +45,7 @@ class _Thumb(RequestModel):
 
     @model_validator(mode="after")
     def _tags_fit_the_thumb(self) -> _Thumb:
-        allowed = TAGS[self.value]
-        if wrong := [tag for tag in self.tags if tag not in allowed]:
-            text = f"'tags' has {wrong[0][:40]!r}: with value {self.value} use {', '.join(allowed)}."
-            raise InvalidRequest(text, param="tags")
+        check_tags(self.value, self.tags, "tags")
         return self
 
 

@@ -256,7 +256,7 @@ class _Note:
             rater=self.task.rater,
             judgement=judgement,
             exposures=exposures,
-            source="golden" if self.task.golden else "annotator",
+            source="annotator",
             key_id=self.key_id,
             stream=self.task.stream,
             task=self.task.id,

@@ -63,6 +63,9 @@ class Streams:
     def engine(self) -> Engine:
         return self._engine
 
+    def now(self) -> float:
+        return self._clock()
+
     def create(self, project: str, name: str, plan: StreamPlan) -> Stream:
         """Raises `StreamNameTaken`."""
         stream = Stream(new_id("stream_"), project, name, plan, self._clock())

@@ -42,11 +42,13 @@ def completion(name: str, *, question: str = "q", comparison: str | None = None,
 class World:
     """``now`` is the clock; ``coins`` are what chance gives next, 0 when there are none."""
 
-    def __init__(self, folder: Path, chance: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self, folder: Path, chance: Callable[[], float] | None = None, *, database: Path | None = None, log: Path | None = None
+    ) -> None:
         self.now = 1000.0
         self.coins: list[float] = []
-        self.log = SqliteLog(folder / "log.sqlite")
-        self.keys = KeyStore(folder / "plaudit.sqlite")
+        self.log = SqliteLog(log or folder / "log.sqlite")
+        self.keys = KeyStore(database or folder / "plaudit.sqlite")
         self.streams = Streams(self.keys.engine, self.clock)
         self.queue = TaskQueue(self.streams, self.clock, chance or (lambda: self.coins.pop(0) if self.coins else 0.0))
         self.receipts = Receipts((SECRET,), self.clock)

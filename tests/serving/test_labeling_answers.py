@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 from label_world import World, completion, world
 
-from feedback.events import Exposure, Target
+from feedback.events import Exposure, Flag, Preference, Ranking, Rating, Score, Target
 from feedback.receipts import Receipt
 from serving.errors import Forbidden, InvalidRequest
 from serving.labeling.answers import check_right_answer, is_right, parse_answer
+from serving.labeling.golden import truth
+from serving.labeling.places import find_places
 from serving.labeling.plan import StreamPlan
 from serving.labeling.statistics import rater_views, stream_view
 
@@ -257,3 +259,24 @@ def test_each_conversation_counts_towards_the_quota_and_an_abandoned_one_is_some
     third = w.task(stream, "cid")
     assert third.item.id in (first.item.id, second.item.id)
     assert third.task.id not in (first.task.id, second.task.id)
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "expected"),
+    [
+        ("rating", -1, Rating(value=-1)),
+        ("preference", "b", Preference(value="b")),
+        ("ranking", [2, 1], Ranking(ranks=(2, 1))),
+        ("score", 0.25, Score(metric="m", value=0.25)),
+        ("flag", ["hate"], Flag(harms=("hate",))),
+        ("flag", [], Score(metric="harmless", value=1.0, boolean=True)),
+    ],
+)
+def test_what_is_right_about_a_golden_item_stands_in_the_log(w: World, kind: str, right: Any, expected: Any):
+    w.answered("a", "b", question="q")
+    found = find_places(w.log, ["a", "b"])
+    stream = w.stream(kind=kind, metric="m" if kind == "score" else "", source={"rule": "listed"})
+    names = ["a", "b"][: stream.plan.answers[0]]
+    event = truth(stream, [found[name] for name in names], check_right_answer(stream.plan, right, len(names)), 5.0)
+    assert (event.data.judgement, event.data.source, event.key) == (expected, "golden", "q")
+    assert event.data.target.completion_ids == tuple(names)

@@ -16,6 +16,7 @@ from sqlalchemy import select
 from serving.errors import Conflict, Forbidden, NotFound
 from serving.labeling import tables
 from serving.labeling.desk import display_order
+from serving.labeling.statistics import rater_views
 from serving.labeling.views import LabelTask
 
 
@@ -189,7 +190,7 @@ def test_an_answer_that_came_in_time_is_not_given_away_while_it_is_being_written
     assert len(w.facts()) == 1
 
 
-def test_golden_items_come_at_the_set_rate_and_are_noted_as_such_in_the_log_alone(w: World):
+def test_golden_items_come_at_the_set_rate_and_look_like_all_others(w: World):
     w.answered("x0", "x1", "x2")
     stream = w.stream(golden_rate=0.5, source={"rule": "listed"})
     w.golden(stream, 1, "x0")
@@ -203,7 +204,9 @@ def test_golden_items_come_at_the_set_rate_and_are_noted_as_such_in_the_log_alon
     assert set(shown) == set(LabelTask.model_fields)
     assert "golden" not in str(shown)
     w.say(handed, type="rating", value=-1)
-    assert [(fact.target.id, fact.source) for fact in w.facts()] == [("x1", "annotator"), ("x0", "golden")]
+    assert [(fact.target.id, fact.source) for fact in w.facts()] == [("x1", "annotator"), ("x0", "annotator")]
+    (figures,) = (row.figures for row in rater_views(w.streams, stream))
+    assert (figures.golden, figures.golden_accuracy) == (1, 0.0)
 
 
 def test_golden_items_do_not_go_on_when_there_is_nothing_else_to_judge(w: World):
@@ -315,7 +318,7 @@ def test_fifty_annotators_at_once_never_share_a_place_and_all_judgements_are_kep
         assert len(facts) == done
         judged = Counter((fact.target.id, fact.rater) for fact in facts)
         assert set(judged.values()) == {1}
-        raters = Counter(fact.target.id for fact in facts if fact.source == "annotator")
+        raters = Counter(fact.target.id for fact in facts if fact.target.id.startswith("x"))
         assert raters == {f"x{n}": 3 for n in range(20)}
         with w.keys.engine.connect() as connection:
             rows = connection.execute(select(tables.tasks)).all()

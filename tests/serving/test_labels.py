@@ -122,7 +122,10 @@ def test_golden_items_are_added_by_operators_and_count_for_the_entry_test(progra
     assert program.answer(real["id"], "bob", type="rating", value=-1).status_code == 201
     assert program.next("test", "ann").json()["answers"] == [{"content": "bad", "tool_calls": []}]
     assert error_of(program.next("test", "bob"), 403)["code"] == "entry_test_failed"
-    assert [fact.source for fact in program.facts() if fact.target.id == good] == ["golden", "golden"]
+    said = sorted((fact.source, fact.judgement.value) for fact in program.facts() if fact.target.id == good)
+    assert said == [("annotator", -1), ("annotator", 1), ("golden", 1)]
+    changed = program.operate("POST", f"/labels/{stream['id']}/items", {"items": [{"completion_ids": [good], "right": -1}]})
+    assert error_of(changed, 409)["code"] == "item_exists"
 
 
 WRONG_ITEMS: list[tuple[dict[str, Any], int, str]] = [
