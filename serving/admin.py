@@ -110,7 +110,7 @@ def create_admin_app(
     _add_projects(routes, desk)
     _add_keys(routes, desk)
     _add_adapters(routes, desk)
-    add_label_routes(routes, Streams(keys.engine, clock), log, _for_project)
+    add_label_routes(routes, Streams(keys, clock), log, _for_project, desk.audit)
     _add_own_routes(app, routes, told or WorkerMetrics(settings.run_dir, None))
     app.include_router(routes)
     install_error_handlers(app, "/admin/v1/projects, /admin/v1/keys and /admin/v1/adapters, see /openapi.json")

@@ -87,7 +87,7 @@ def create_app(
     origins = Origins(known)
     salt = cache(lambda project: subkey(secret, f"cache-salt\0{project}").hex())
     rooms = Rooms(settings, _sampling(settings), manager, capture, receipts, index, salt)
-    streams = Streams(keys.engine)
+    streams = Streams(keys)
     desk = Desk(streams, TaskQueue(streams), log, receipts, user_secret)
     hot = Chat(rooms, authenticator, quota, user_secret, coin, desk.check_may_chat)
 

@@ -109,7 +109,7 @@ class KeyStore:
 
     @property
     def engine(self) -> Engine:
-        """Of the same database, for what lies beside the keys."""
+        """Of the same database, for what lies beside the keys. Raises `DatabaseUnavailable`."""
         return self._engine
 
     # projects

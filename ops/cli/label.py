@@ -23,7 +23,7 @@ _Only = Annotated[str | None, typer.Option("--stream", help=f"{_STREAM} [default
 
 
 def open_streams(settings: Settings) -> Any:
-    return load("serving.labeling.streams:Streams")(open_store(settings).engine)
+    return load("serving.labeling.streams:Streams")(open_store(settings))
 
 
 @streams_app.command("create")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import structlog
 from fastapi import APIRouter, Request
 from pydantic import Field
 
@@ -20,7 +19,7 @@ from serving.labeling.statistics import RaterView, StreamView, rater_views, stre
 from serving.labeling.streams import Stream, StreamNameTaken, Streams
 from serving.validation import RequestModel
 
-_log = structlog.get_logger(__name__)
+Audit = Callable[[Caller, str, str], None]
 
 
 class NewStream(StreamPlan):
@@ -51,8 +50,10 @@ class Filled(RequestModel):
     added: int
 
 
-def add_label_routes(routes: APIRouter, streams: Streams, log: EventLog, for_project: Callable[[Request, str], Caller]) -> None:
-    """``for_project`` is the caller, if the project is theirs; else it raises `NotFound`."""
+def add_label_routes(
+    routes: APIRouter, streams: Streams, log: EventLog, for_project: Callable[[Request, str], Caller], audit: Audit
+) -> None:
+    """``for_project`` is the caller if the project is theirs, else it raises `NotFound`; ``audit`` notes who did what."""
 
     @routes.get("/admin/v1/projects/{project}/labels")
     def list_streams(project: str, request: Request) -> Listing[StreamView]:
@@ -69,7 +70,7 @@ def add_label_routes(routes: APIRouter, streams: Streams, log: EventLog, for_pro
         except StreamNameTaken as error:
             raise Conflict(f"{str(error).capitalize()}: use another name.", param="name", code="stream_exists") from error
         streams.draw(stream, log)
-        _log.info("label_stream_created", stream=stream.id, project=project, name=body.name, by=by.key_id)
+        audit(by, "label.create", stream.id)
         return stream_view(streams, stream)
 
     @routes.get("/admin/v1/labels/{stream}")
@@ -85,21 +86,23 @@ def add_label_routes(routes: APIRouter, streams: Streams, log: EventLog, for_pro
         """Answers are named by their completion ids; those that are in the stream already are passed over."""
         found, by = find(request, stream)
         added = add_named_items(streams, log, found, body.items)
-        _log.info("label_items_added", stream=found.id, added=added, by=by.key_id)
+        audit(by, "label.add", found.id)
         return Filled(added=added)
 
     @routes.post("/admin/v1/labels/{stream}/draw")
     def draw_items(stream: str, request: Request) -> Filled:
         """Fill the stream up to its quota from the log, as its source says."""
-        found, _ = find(request, stream)
-        return Filled(added=streams.draw(found, log))
+        found, by = find(request, stream)
+        added = streams.draw(found, log)
+        audit(by, "label.draw", found.id)
+        return Filled(added=added)
 
     @routes.post("/admin/v1/labels/{stream}/close")
     def close_stream(stream: str, request: Request) -> StreamView:
         """Hand out no more of it; tasks that are out can still be answered. Closing twice changes nothing."""
         found, by = find(request, stream)
         closed = streams.close(found.id)
-        _log.info("label_stream_closed", stream=found.id, by=by.key_id)
+        audit(by, "label.close", found.id)
         return stream_view(streams, closed)
 
     def find(request: Request, id: str) -> tuple[Stream, Caller]:

@@ -78,7 +78,6 @@ class TaskQueue:
 
     def __init__(self, streams: Streams, clock: Callable[[], float] = time.time, chance: Callable[[], float] = _toss) -> None:
         self._streams = streams
-        self._engine = streams.engine
         self._clock = clock
         self._chance = chance
 
@@ -100,14 +99,14 @@ class TaskQueue:
 
     def find(self, id: str, rater: str) -> Task:
         """The rater's task of this id. Raises LookupError."""
-        with self._engine.connect() as connection:
+        with self._streams.engine.connect() as connection:
             row = connection.execute(select(_tasks).where(_tasks.c.id == id, _tasks.c.rater == rater)).first()
         if row is None:
             raise LookupError(f"task {id!r}: there is none")
         return _task(row)
 
     def item(self, id: str) -> Item:
-        with self._engine.connect() as connection:
+        with self._streams.engine.connect() as connection:
             return item_of(connection.execute(select(_items).where(_items.c.id == id)).one())
 
     def claim(self, task: Task, digest: str, client_ms: float | None) -> Task:
@@ -121,7 +120,7 @@ class TaskQueue:
         values = {"digest": digest, "client_ms": client_ms, "lease_until": max(task.lease_until, now + _KEEPING_S)}
         values |= {"server_ms": 1000 * max(0.0, now - task.handed_out)}
         other = or_(_tasks.c.digest.is_(None), _tasks.c.digest != digest)
-        with self._engine.begin() as connection:
+        with self._streams.engine.begin() as connection:
             connection.execute(update(_tasks).where(held, other, _tasks.c.lease_until > now).values(**values))
         claimed = self.find(task.id, task.rater)
         if claimed.digest == digest and claimed.outcome != "expired":
@@ -136,12 +135,12 @@ class TaskQueue:
         values |= {"done": self._clock(), "open_for": None}
         if progress.outcome == "skipped":
             values["slot"] = None
-        with self._engine.begin() as connection:
+        with self._streams.engine.begin() as connection:
             connection.execute(update(_tasks).where(_tasks.c.id == task.id, _tasks.c.done.is_(None)).values(**values))
 
     def drop(self, task: Task) -> None:
         """Take a task back that cannot be shown."""
-        with self._engine.begin() as connection:
+        with self._streams.engine.begin() as connection:
             connection.execute(_tasks.delete().where(_tasks.c.id == task.id, _tasks.c.done.is_(None)))
 
     def passed(self, stream: Stream, rater: str) -> bool | None:
@@ -153,7 +152,7 @@ class TaskQueue:
             .order_by(_tasks.c.done, _tasks.c.id)
             .limit(test.items)
         )
-        with self._engine.connect() as connection:
+        with self._streams.engine.connect() as connection:
             right = [bool(correct) for correct in connection.execute(first).scalars()]
         return entry_verdict(test, right)
 
@@ -172,7 +171,7 @@ class TaskQueue:
 
     def _golden(self, stream: Stream, rater: str) -> Item | None:
         query = select(_items).where(_items.c.stream == stream.id, _items.c.golden, ~_items.c.gone, ~_has_had(rater))
-        with self._engine.connect() as connection:
+        with self._streams.engine.connect() as connection:
             return self._one_of([item_of(row) for row in connection.execute(query.order_by(_items.c.id).limit(_SPREAD))])
 
     def _real(self, stream: Stream, rater: str) -> Item | None:
@@ -187,7 +186,7 @@ class TaskQueue:
             .order_by(n.desc(), _items.c.number)
             .limit(_SPREAD)
         )
-        with self._engine.connect() as connection:
+        with self._streams.engine.connect() as connection:
             found = connection.execute(query).all()
         if not found and isinstance(stream.plan.source, Live):
             made = self._streams.new_conversation(stream)
@@ -213,7 +212,7 @@ class TaskQueue:
             "outcome": None,
         }
         try:
-            with self._engine.begin() as connection:
+            with self._streams.engine.begin() as connection:
                 lapsed = and_(_tasks.c.item == item.id, _tasks.c.rater == rater, _tasks.c.outcome == "expired")
                 again = connection.execute(update(_tasks).where(lapsed).values(**values))
                 if not again.rowcount:
@@ -229,17 +228,17 @@ class TaskQueue:
         return self.find(values["id"], rater)
 
     def _open_task(self, stream: str, rater: str) -> Task | None:
-        with self._engine.connect() as connection:
+        with self._streams.engine.connect() as connection:
             row = connection.execute(select(_tasks).where(_tasks.c.open_for == f"{stream} {rater}")).first()
         return None if row is None else _task(row)
 
     def _end_leases(self, stream: str) -> None:
         """Tasks that were not done in time are free for others, and for their own rater again."""
         late = and_(_tasks.c.stream == stream, _tasks.c.open_for.is_not(None), _tasks.c.lease_until <= self._clock())
-        with self._engine.connect() as connection:
+        with self._streams.engine.connect() as connection:
             if connection.execute(select(_tasks.c.id).where(late).limit(1)).first() is None:
                 return
-        with self._engine.begin() as connection:
+        with self._streams.engine.begin() as connection:
             values = {"open_for": None, "slot": None, "outcome": "expired", "lapses": _tasks.c.lapses + 1}
             connection.execute(update(_tasks).where(late).values(**values))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from sqlalchemy.exc import IntegrityError
 
 from feedback.ids import new_id
 from feedback.log import EventLog
+from ops.database import create_tables
+from serving.keys import KeyStore
 from serving.labeling import tables
 from serving.labeling.draw import draw
 from serving.labeling.places import Place, about, dump_places, load_places
@@ -52,16 +55,23 @@ class StreamNameTaken(ValueError):
 
 
 class Streams:
-    """Any number of processes may use the tables at once."""
+    """In the database of the keys; any number of processes may use it at once. It is opened when it is first asked something."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], float] = time.time) -> None:
-        self._engine = engine
+    def __init__(self, keys: KeyStore, clock: Callable[[], float] = time.time) -> None:
+        self._keys = keys
         self._clock = clock
-        tables.create_tables(engine)
+        self._making = threading.Lock()
+        self._made = False
 
     @property
     def engine(self) -> Engine:
-        return self._engine
+        """Of the keys' database, with the tables of labeling. Raises `DatabaseUnavailable`."""
+        engine = self._keys.engine
+        with self._making:
+            if not self._made:
+                create_tables(engine, tables.metadata)
+                self._made = True
+        return engine
 
     def now(self) -> float:
         return self._clock()
@@ -71,7 +81,7 @@ class Streams:
         stream = Stream(new_id("stream_"), project, name, plan, self._clock())
         row = {"id": stream.id, "project": project, "name": name, "plan": plan.model_dump_json(), "created": stream.created}
         try:
-            with self._engine.begin() as connection:
+            with self.engine.begin() as connection:
                 connection.execute(insert(tables.streams).values(**row, drawn="{}", closed=None))
         except IntegrityError as error:
             raise StreamNameTaken(f"there is a stream {name!r} in the project {project!r} already") from error
@@ -81,12 +91,12 @@ class Streams:
         """The streams of these projects, oldest first, closed ones included."""
         table = tables.streams
         query = select(table).where(table.c.project.in_(projects)).order_by(table.c.created, table.c.id)
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             return [_stream(row) for row in connection.execute(query)]
 
     def find(self, id: str) -> Stream:
         """Raises LookupError when there is none."""
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             row = connection.execute(select(tables.streams).where(tables.streams.c.id == id)).first()
         if row is None:
             raise LookupError(f"stream {id!r}: there is none")
@@ -96,14 +106,14 @@ class Streams:
         """Hand out no more of its tasks; those that are out can be done. Closing twice changes nothing."""
         self.find(id)
         table = tables.streams
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             connection.execute(update(table).where(table.c.id == id, table.c.closed.is_(None)).values(closed=self._clock()))
         return self.find(id)
 
     def items(self, stream: str) -> list[Item]:
         table = tables.items
         query = select(table).where(table.c.stream == stream).order_by(table.c.golden, table.c.number, table.c.id)
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             return [item_of(row) for row in connection.execute(query)]
 
     def add(self, stream: Stream, places: Sequence[Place], *, right_answer: Any = None, tests: str | None = None) -> str | None:
@@ -125,7 +135,7 @@ class Streams:
             if number is not None and number >= stream.plan.quota:
                 return None
             try:
-                with self._engine.begin() as connection:
+                with self.engine.begin() as connection:
                     connection.execute(insert(table).values(**row, number=number))
                 return str(row["id"])
             except IntegrityError:
@@ -134,7 +144,7 @@ class Streams:
 
     def draw(self, stream: Stream, log: EventLog) -> int:
         """Fill the stream up from the log, as its source says; how many items came. Raises `LogError`."""
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             drawn = connection.execute(select(tables.streams.c.drawn).where(tables.streams.c.id == stream.id)).scalar_one()
             taken = connection.execute(select(tables.items.c.about).where(tables.items.c.stream == stream.id)).scalars()
             known = {name for name in taken if name is not None}
@@ -142,7 +152,7 @@ class Streams:
         offsets = {int(partition): offset for partition, offset in json.loads(drawn).items()}
         found, after = draw(log, stream.id, stream.project, stream.plan, want, offsets, known)
         came = sum(self.add(stream, places) is not None for places in found)
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             where = tables.streams.c.id == stream.id
             connection.execute(update(tables.streams).where(where).values(drawn=json.dumps(after)))
         return came
@@ -154,19 +164,19 @@ class Streams:
 
     def mark_gone(self, item: str) -> None:
         """Its answers cannot be read any more: nobody is asked about them."""
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             connection.execute(update(tables.items).where(tables.items.c.id == item).values(gone=True))
 
     def _next_number(self, stream: str) -> int:
         query = select(func.max(tables.items.c.number)).where(tables.items.c.stream == stream)
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             highest = connection.execute(query).scalar()
         return 0 if highest is None else int(highest) + 1
 
     def _has(self, stream: str, name: object) -> bool:
         table = tables.items
         query = select(table.c.id).where(table.c.stream == stream, table.c.about == name)
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             return connection.execute(query).first() is not None
 
 

@@ -6,14 +6,13 @@ and rater, and at most ``overlap`` tasks that count for each item, since each ta
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Column, Engine, Float, Integer, MetaData, String, Table, Text, UniqueConstraint
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy import Boolean, Column, Float, Integer, MetaData, String, Table, Text, UniqueConstraint
 
-_metadata = MetaData()
+metadata = MetaData()
 
 streams = Table(
     "label_streams",
-    _metadata,
+    metadata,
     Column("id", String, primary_key=True),
     Column("project", String, nullable=False),
     Column("name", String, nullable=False),
@@ -27,7 +26,7 @@ streams = Table(
 
 items = Table(
     "label_items",
-    _metadata,
+    metadata,
     Column("id", String, primary_key=True),
     Column("stream", String, nullable=False, index=True),
     Column("number", Integer),
@@ -46,7 +45,7 @@ items = Table(
 
 tasks = Table(
     "label_tasks",
-    _metadata,
+    metadata,
     Column("id", String, primary_key=True),
     Column("stream", String, nullable=False, index=True),
     Column("item", String, nullable=False),
@@ -71,12 +70,3 @@ tasks = Table(
 )
 """``open_for`` is stream and rater while a task is open, none after: one open task for each. ``slot``: which of the item's
 places it takes, none once it was skipped or has lapsed."""
-
-
-def create_tables(engine: Engine) -> None:
-    """Make the tables that are missing."""
-    with engine.begin() as connection:
-        for table in _metadata.sorted_tables:
-            connection.execute(CreateTable(table, if_not_exists=True))
-            for index in sorted(table.indexes, key=lambda index: str(index.name)):
-                connection.execute(CreateIndex(index, if_not_exists=True))

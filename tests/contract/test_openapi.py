@@ -75,7 +75,7 @@ def test_what_is_answered_is_as_described_to_the_last_field(gateway_to_try: Gate
 def _labeling(running: Gateway) -> dict[str, str]:
     """An annotator's key, and a task of theirs."""
     bearer = f"Bearer {running.keys.create('default', 'annotator')[0]}"
-    streams = Streams(running.keys.engine)
+    streams = Streams(running.keys)
     stream = streams.create("default", "work", StreamPlan(kind="rating"))
     until(lambda: streams.draw(stream, running.log) or streams.items(stream.id))
     task = running.http.get("/v1/label/next?stream=work", headers={"authorization": bearer})

@@ -43,13 +43,18 @@ class World:
     """``now`` is the clock; ``coins`` are what chance gives next, 0 when there are none."""
 
     def __init__(
-        self, folder: Path, chance: Callable[[], float] | None = None, *, database: Path | None = None, log: Path | None = None
+        self,
+        folder: Path,
+        chance: Callable[[], float] | None = None,
+        *,
+        database: Path | str | None = None,
+        log: Path | None = None,
     ) -> None:
         self.now = 1000.0
         self.coins: list[float] = []
         self.log = SqliteLog(log or folder / "log.sqlite")
         self.keys = KeyStore(database or folder / "plaudit.sqlite")
-        self.streams = Streams(self.keys.engine, self.clock)
+        self.streams = Streams(self.keys, self.clock)
         self.queue = TaskQueue(self.streams, self.clock, chance or (lambda: self.coins.pop(0) if self.coins else 0.0))
         self.receipts = Receipts((SECRET,), self.clock)
         self.desk = Desk(self.streams, self.queue, self.log, self.receipts, b"users", self.clock)
@@ -108,8 +113,8 @@ def annotator(name: str) -> Caller:
 
 
 @contextmanager
-def world(folder: Path, chance: Callable[[], float] | None = None) -> Iterator[World]:
-    made = World(folder, chance)
+def world(folder: Path, chance: Callable[[], float] | None = None, database: Path | str | None = None) -> Iterator[World]:
+    made = World(folder, chance, database=database)
     try:
         yield made
     finally:

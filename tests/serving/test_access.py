@@ -26,12 +26,9 @@ from serving.app import create_app
 from serving.auth import Authenticator
 from serving.gate import PUBLIC_PORT, Gate
 from serving.keys import ALL_PROJECTS, KeyStore
-<<<<<<< HEAD
 from serving.known_keys import KnownKeys
-=======
 from serving.labeling.plan import Listed, StreamPlan
 from serving.labeling.streams import Streams
->>>>>>> c072341 (Labeling: streams, items and tasks in SQL, handed out by leases, judged once, golden items and entry tests, routes for annotators and operators)
 
 NOBODY = ("no key", "malformed", "another scheme", "no scheme", "unknown", "expired", "revoked")
 """Callers that are nobody: 401 wherever a key is needed."""
@@ -124,7 +121,7 @@ class World:
             self.keys.ensure_project(project)
         registry = Registry(settings.adapters_dir)
         plan = StreamPlan(kind="rating", source=Listed(rule="listed"))
-        self.stream = Streams(self.keys.engine).create("default", "work", plan).id
+        self.stream = Streams(self.keys).create("default", "work", plan).id
         self.adapter = publish(registry, write_lora(folder / "staging", seed=1), project="default", now=1.0).id
         self.apps = {
             "public": create_app(settings, log=self.log),

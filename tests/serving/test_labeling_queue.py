@@ -294,8 +294,12 @@ def test_a_pair_is_shown_by_coin_and_its_judgement_and_coin_are_kept_as_shown(w:
     assert [(e.completion_id, e.coin) for e in fact.exposures] == [("a2", 0.7), ("a1", 0.7)]
 
 
-def test_fifty_annotators_at_once_never_share_a_place_and_all_judgements_are_kept(tmp_path: Path):
-    with world(tmp_path, chance=random.Random(0).random) as w:
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+def test_fifty_annotators_at_once_never_share_a_place_and_all_judgements_are_kept(
+    tmp_path: Path, database: str, request: pytest.FixtureRequest
+):
+    where = None if database == "sqlite" else request.getfixturevalue("postgres").create()
+    with world(tmp_path, chance=random.Random(0).random, database=where) as w:
         w.answered(*(f"x{n}" for n in range(20)))
         w.answered("g1", "g2")
         stream = w.stream(overlap=3, quota=20, golden_rate=0.2, source={"rule": "listed"})
