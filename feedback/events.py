@@ -24,6 +24,7 @@ Outcome = Literal["ok", "error", "aborted", "timeout"]
 Source = Literal["end_user", "annotator", "golden", "simulated", "imported"]
 Harm = Literal["toxicity", "hate", "sexual", "violence", "self_harm", "privacy", "misinformation", "illegal", "other"]
 Action = Literal["copy", "regenerate", "stop", "edit", "dwell"]
+RaterState = Literal["active", "paused"]
 RolloutState = Literal["GATED", "CANARY", "RAMP", "HELD", "PROMOTED", "ROLLED_BACK", "EXPIRED", "REFUSED"]
 
 
@@ -289,6 +290,22 @@ class AdapterRefused(Frozen):
     reason: str
 
 
+class RaterChanged(Frozen):
+    """A rater's whole standing after one change; the latest on the control topic holds (see `feedback.raters.standing`)."""
+
+    type: Literal["rater.changed"] = "rater.changed"
+    rater: str = Field(description="Rater hash.")
+    state: RaterState
+    change: int = Field(ge=1, description="1 for the rater's first change, and so on.")
+    by: Literal["watch", "operator"]
+    reason: str
+    since: float = Field(description="Unix time after which the rater's votes are in doubt, or were until they were reviewed.")
+    dropped: tuple[tuple[float, float], ...] = Field(
+        default=(), description="Votes after the first and up to the second of two Unix times never count."
+    )
+    evidence: dict[str, float] = Field(default_factory=dict)
+
+
 class DeadLetter(Frozen):
     type: Literal["dead-letter.added"] = "dead-letter.added"
     reason: str
@@ -307,6 +324,7 @@ Data = Annotated[
     | RolloutChanged
     | AdapterLive
     | AdapterRefused
+    | RaterChanged
     | DeadLetter,
     Field(discriminator="type"),
 ]
@@ -325,6 +343,7 @@ _TOPIC_OF: dict[str, Topic] = {
     "user": "feedback",
     "rollout": "control",
     "adapter": "control",
+    "rater": "control",
     "dead-letter": "dead-letter",
 }
 
@@ -335,7 +354,7 @@ class Event(Frozen):
     id: str = Field(min_length=1, max_length=200)
     time: float = Field(description="Unix time in seconds by the writer's clock.")
     project: str
-    key: str = Field(description="Partition key: the conversation; the project on the control topic.")
+    key: str = Field(description="Partition key: the conversation; on the control topic the project, or a rater of it.")
     data: Data | Unrecognized
 
     @property

@@ -26,6 +26,7 @@ from ops.evidence.counts import Counts, Fact, challenger_of, fact_of
 from ops.evidence.weigh import Evidence, weigh
 from ops.logs import configure_logs
 from ops.open_log import open_log_of, tell_lag
+from ops.raters import RaterWatch
 from ops.registry import AdapterManifest, GateResult, Registry
 from ops.registry import AdapterRefused as Refusal
 from ops.rollout import decide, refuse, start
@@ -257,17 +258,18 @@ def run(settings: Settings, *, once: bool = False, json: bool = False, stop: thr
             signal.signal(number, lambda *_: stopped.set())
     with open_log_of(settings) as log:
         if once:
-            events = Controller(log, settings).tick()
+            events = Controller(log, settings).tick() + RaterWatch(log, settings.project).tick()
             if json:
                 print(jsonlib.dumps([event.model_dump(mode="json") for event in events]))
             return
         port, host = settings.metrics_port_controller, settings.metrics_host
         metrics.serve_metrics("metrics_port_controller", port, host, metrics.CONTROLLER, metrics.LOG)
-        controller = Controller(log, settings)
+        controller, raters = Controller(log, settings), RaterWatch(log, settings.project)
         tell_lag("controller", controller.readers.values())
         while not stopped.is_set():
             try:
                 controller.tick()
+                raters.tick()
             except (LogError, OSError, TimeoutError) as error:
                 _logger.error("tick_failed", error=str(error))
             stopped.wait(settings.rollout.poll_s)

@@ -63,6 +63,12 @@ CYCLES = Counter("plaudit_cycles_total", "Training cycles", ["outcome"], registr
 # controller
 ROLLOUT_STATE = Gauge("plaudit_rollout_state", "1 for the state the rollout is in", ["project", "state"], registry=CONTROLLER)
 EVIDENCE = Gauge("plaudit_rollout_log_evidence", "Natural logarithm of an e-value", ["project", "test"], registry=CONTROLLER)
+RATERS = Gauge("plaudit_raters", "Raters with a standing vote", ["project", "state"], registry=CONTROLLER)
+VOTES_IN_DOUBT = Gauge("plaudit_votes_in_doubt", "Votes of paused raters that do not count", ["project"], registry=CONTROLLER)
+AGREEMENT = Gauge("plaudit_rater_agreement_alpha", "Krippendorff's alpha", ["project", "kind"], registry=CONTROLLER)
+FALLS_WITHHELD = Gauge(
+    "plaudit_rater_falls_withheld", "Raters who fell at once with so many that none was paused", ["project"], registry=CONTROLLER
+)
 
 
 def render(*registries: CollectorRegistry) -> bytes:

@@ -14,6 +14,7 @@ from feedback.events import CompletionCreated, RolloutChanged, Topic
 from feedback.join import Joiner, Vote
 from feedback.log import EventLog, Record, TopicReader
 from feedback.orphans import Orphans
+from feedback.raters.standing import Standings
 from feedback.seal import erased
 from ops import metrics
 from ops.deployment import Deployment
@@ -52,6 +53,7 @@ class Inbox:
         self._prompts: dict[str, tuple[Prompt, Record]] = {}
         """Each with the completion that asked it last; its text is in the prompt alone."""
         self._erasures = Erasures()
+        self._standings = Standings(project)
         self._votes: list[Vote] | None = None
         self._orphans = Orphans(project)
 
@@ -72,13 +74,18 @@ class Inbox:
                     self._prompts = {key: asked for key, asked in self._prompts.items() if not self._erasures.covers(asked[1])}
                 elif isinstance(data, RolloutChanged):
                     self._deployment = self._deployment.after(data, record.event.time)
+                else:
+                    self._standings.add(record)
         self._report()
         return found
 
     def batch(self, watermark: Mapping[str, Mapping[int, int]]) -> Batch:
-        """All there is now; new is a vote of which any part lies at or beyond the watermark, missing partitions being at 0."""
+        """All there is now; new is a vote of which any part lies at or beyond the watermark, missing partitions being at 0.
+
+        Votes of paused raters that are in doubt are not there; those that count again since a reinstatement are new.
+        """
         if self._votes is None:
-            self._votes = self._joiner.votes()
+            self._votes = self._standings.heard(self._joiner.votes())
         return Batch(
             votes=tuple(self._votes),
             new=new_votes(self._votes, watermark),

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, TypeVar
 
 from feedback.events import CompletionCreated, Preference, Rating, Score, Source
+from feedback.ids import text_hash
 from feedback.join import Vote
 
 LabelKind = Literal["rating", "preference", "score"]
@@ -41,14 +42,19 @@ class Label(NamedTuple):
 
 
 def content_of(completion: CompletionCreated) -> str:
-    """The same for the same answer to the same question, whatever completion it came in; its id where hashes are missing."""
+    """The same for the same answer to the same question, whatever completion it came in; its id where its text is gone."""
     if completion.prompt_hash and completion.answer_hash:
         return f"{completion.prompt_hash}:{completion.answer_hash}"
-    return completion.completion_id
+    if completion.sealed or not completion.text.answer:
+        return completion.completion_id
+    return text_hash(completion.text.model_dump_json())
 
 
 def labels_of(votes: Iterable[Vote]) -> list[Label]:
-    """The labels among the votes (ratings, preferences, scores), in their order. A pair of equal answers is no item."""
+    """The labels among the votes (ratings, preferences, scores), in their order. A pair of equal answers is no item.
+
+    Labels of source ``golden`` are nobody's: see `feedback.raters.golden`.
+    """
     return [label for label in map(_label, votes) if label is not None]
 
 
@@ -85,11 +91,6 @@ def grouped(things: Iterable[_T], by: Callable[[_T], _K]) -> dict[_K, list[_T]]:
     for thing in things:
         groups.setdefault(by(thing), []).append(thing)
     return groups
-
-
-def golden_truths(labels: Iterable[Label]) -> dict[Item, float]:
-    """The right value of each golden item: what a label of source ``golden`` says, the last one where there are several."""
-    return {label.item: label.value for label in labels if label.source == "golden"}
 
 
 def units_of(labels: Iterable[Label]) -> list[Sequence[float]]:

@@ -13,7 +13,8 @@ from typing import NamedTuple
 from feedback.join import Vote
 from feedback.raters.caps import Totals, capped
 from feedback.raters.flips import flip_probabilities, said_of
-from feedback.raters.labels import golden_truths, grouped, labels_of
+from feedback.raters.golden import golden_truths
+from feedback.raters.labels import grouped, labels_of
 
 RATER_SHARE = 0.01
 """Of all weight, for one rater; twice an even share where that is more, as it is with less than 200 raters."""

@@ -12,7 +12,7 @@ _numbers = count()
 
 
 def completion(answer: str, question: str = "q", tokens: int = 0) -> CompletionCreated:
-    """A new completion each time; the same question and answer have the same hashes."""
+    """A new completion each time, with the text given."""
     name = f"chatcmpl-{next(_numbers)}"
     return CompletionCreated(
         completion_id=name,
@@ -21,8 +21,6 @@ def completion(answer: str, question: str = "q", tokens: int = 0) -> CompletionC
         text=CompletionText(messages=(Message(role="user", content=question),), answer=answer),
         exposure=Exposure(completion_id=name, adapter="base"),
         completion_tokens=tokens,
-        prompt_hash=f"hash of {question}",
-        answer_hash=f"hash of {answer}",
     )
 
 

@@ -12,7 +12,8 @@ from rater_votes import pair, thumb
 
 from feedback.raters.consensus import Labelled, consensus
 from feedback.raters.flips import FlipPrior, Said, flip_probabilities, said_of
-from feedback.raters.labels import golden_truths, labels_of
+from feedback.raters.golden import golden_truths
+from feedback.raters.labels import labels_of
 
 # table 1 of Dawid & Skene 1979: 45 patients, each put into one of 4 classes by five anaesthetists, by the first three times
 ANAESTHETISTS = (
