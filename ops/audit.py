@@ -26,9 +26,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy import Column, Engine, Integer, MetaData, String, Table, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
+from ops.database import DatabaseUnavailable, create_tables, database_of
 from ops.errors import UserError
 from ops.settings import Settings
-from ops.sql import insert_missing, make_tables, open_engine
+from ops.sql import insert_missing
 
 _LOCK_TIMEOUT_S = 10.0
 _NOTHING = "0" * 64
@@ -78,8 +79,8 @@ class AuditLog:
 
     @classmethod
     def of(cls, settings: Settings) -> AuditLog:
-        """The data folder's. Nothing is made before the first `record`."""
-        return cls(settings.data_dir / "audit.jsonl", open_engine(settings.database_path))
+        """The data folder's, anchored in the settings' database."""
+        return cls(settings.data_dir / "audit.jsonl", database_of(settings))
 
     def record(self, who: str, what: str, target: str, now: float | None = None) -> Entry:
         """Append a line; it is on disk when this returns. Raises `AuditError`, and writes nothing onto a broken chain's end."""
@@ -119,11 +120,11 @@ class AuditLog:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self._path}.lock", timeout=_LOCK_TIMEOUT_S):
-                make_tables(self._engine, _metadata.sorted_tables)
+                create_tables(self._engine, _metadata)
                 yield
         except Timeout as error:
             raise AuditError(f"{self._path}: another process has held its lock for {_LOCK_TIMEOUT_S:.0f} s") from error
-        except (OSError, SQLAlchemyError) as error:
+        except (OSError, SQLAlchemyError, DatabaseUnavailable) as error:
             raise AuditError(f"the audit log {self._path} cannot be written: {error}") from error
 
     def _lines(self) -> list[bytes]:

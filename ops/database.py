@@ -107,6 +107,7 @@ def _sqlite(path: Path) -> Engine:
 def _configure(connection: Any, record: object) -> None:
     write_ahead(connection)
     connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA secure_delete=ON")  # a destroyed key is to be nowhere
 
 
 def _create(connection: Connection, tables: Iterable[Table]) -> None:

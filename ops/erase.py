@@ -56,7 +56,7 @@ def erase_user(settings: Settings, project: str, user: str, now: float | None = 
 
 def tainted_adapters(settings: Settings, project: str) -> dict[str, str]:
     """Why adapters of the project are tainted by anybody's erasure, by id."""
-    if not settings.database_path.exists():
+    if settings.database_url is None and not settings.database_path.exists():
         return {}
     keys = SqlTextKeys.of(settings)
     try:

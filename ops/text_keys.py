@@ -36,10 +36,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from feedback.log import LogUnavailable
 from feedback.seal import KEY_BYTES, DataKey, Owner
-from ops.errors import SettingsError
+from ops.database import create_tables, database_of
+from ops.errors import UserError
 from ops.secrets import load_secret, subkey
 from ops.settings import Settings
-from ops.sql import checkpoint, insert_missing, make_tables, open_engine
+from ops.sql import checkpoint, insert_missing
 
 _LOOK_S = 1.0
 """How long keys in memory are believed without a look at the erasures."""
@@ -96,12 +97,16 @@ class _Master(NamedTuple):
 
 
 class SqlTextKeys:
-    """The keys in a database. ``masters()`` gives the master keys, the one that wraps first; the others only unwrap."""
+    """The keys in the database that ``open()`` gives, asked for when the first key is, as is ``masters()``: the master keys.
+
+    The first of those wraps, the others only unwrap.
+    """
 
     def __init__(
-        self, engine: Engine, masters: Callable[[], Sequence[bytes]], clock: Callable[[], float] = time.monotonic
+        self, open: Callable[[], Engine], masters: Callable[[], Sequence[bytes]], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._engine, self._given, self._clock = engine, masters, clock
+        self._open, self._given, self._clock = open, masters, clock
+        self._opened: Engine | None = None
         self._masters: dict[str, _Master] = {}
         self._lock = threading.Lock()
         self._erasures = -1
@@ -111,8 +116,8 @@ class SqlTextKeys:
 
     @classmethod
     def of(cls, settings: Settings) -> SqlTextKeys:
-        """The data folder's. Nothing is opened, and no secret made, before the first key is asked for."""
-        return cls(open_engine(settings.database_path), lambda: master_keys(settings))
+        """The settings' database's. Nothing is opened, and no secret made, before the first key is asked for."""
+        return cls(lambda: database_of(settings), lambda: master_keys(settings))
 
     def known(self, owner: Owner) -> DataKey | None:
         with self._lock:
@@ -188,7 +193,14 @@ class SqlTextKeys:
             return count
 
     def close(self) -> None:
-        self._engine.dispose()
+        if self._opened is not None:
+            self._opened.dispose()
+
+    @property
+    def _engine(self) -> Engine:
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened
 
     @contextmanager
     def _available(self) -> Iterator[None]:
@@ -196,12 +208,12 @@ class SqlTextKeys:
             yield
         except SQLAlchemyError as error:
             raise LogUnavailable(f"users' text keys cannot be read or written: {error}") from error
-        except SettingsError as error:
+        except UserError as error:  # the database is away, or a setting is wrong
             raise LogUnavailable(str(error)) from error
 
     def _prepare(self) -> None:
         if not self._masters:
-            make_tables(self._engine, _metadata.sorted_tables)
+            create_tables(self._engine, _metadata)
             masters = [_Master.of(secret) for secret in self._given()]
             self._masters = {master.id: master for master in masters}
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from ops.audit import AuditError, AuditLog
 from ops.cli import app
-from ops.sql import open_engine
+from ops.database import database_of
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def log(tmp_path: Path):
 
 
 def opened(folder: Path) -> AuditLog:
-    return AuditLog(folder / "audit.jsonl", open_engine(folder / "plaudit.db"))
+    return AuditLog(folder / "audit.jsonl", database_of(folder / "plaudit.db"))
 
 
 @pytest.fixture

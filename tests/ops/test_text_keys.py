@@ -9,8 +9,8 @@ from sqlalchemy import event
 
 from feedback.log import LogUnavailable
 from feedback.seal import Owner
+from ops.database import database_of
 from ops.settings import load_settings
-from ops.sql import open_engine
 from ops.text_keys import SqlTextKeys, master_keys
 
 ALICE, BOB = Owner("p", "alice"), Owner("p", "bob")
@@ -35,7 +35,7 @@ def opened(tmp_path, clock):
     made = []
 
     def open_one(*masters: bytes) -> SqlTextKeys:
-        made.append(SqlTextKeys(open_engine(tmp_path / "plaudit.db"), lambda: masters or (FIRST,), clock))
+        made.append(SqlTextKeys(lambda: database_of(tmp_path / "plaudit.db"), lambda: masters or (FIRST,), clock))
         return made[-1]
 
     yield open_one
@@ -187,7 +187,7 @@ def test_master_keys_come_from_the_settings_newest_first(tmp_path):
 
 def test_a_database_that_cannot_be_opened_is_an_unavailable_log(tmp_path):
     (tmp_path / "plaudit.db").write_bytes(b"not a database " * 1000)
-    keys = SqlTextKeys(open_engine(tmp_path / "plaudit.db"), lambda: (FIRST,))
+    keys = SqlTextKeys(lambda: database_of(tmp_path / "plaudit.db"), lambda: (FIRST,))
     with pytest.raises(LogUnavailable, match="text keys"):
         keys.newest([ALICE])
     keys.close()
