@@ -3,6 +3,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 from sqlalchemy import event
@@ -32,10 +33,24 @@ def clock():
 @pytest.fixture
 def opened(tmp_path, clock):
     """Opens the keys of one file as a process of its own would."""
+    with openers(tmp_path / "plaudit.db", clock) as open_one:
+        yield open_one
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def anywhere(request, tmp_path, clock):
+    """The same on each database."""
+    sqlite = request.param == "sqlite"
+    with openers(tmp_path / "plaudit.db" if sqlite else request.getfixturevalue("postgres").create(), clock) as open_one:
+        yield open_one
+
+
+@contextmanager
+def openers(where, clock):
     made = []
 
     def open_one(*masters: bytes) -> SqlTextKeys:
-        made.append(SqlTextKeys(lambda: database_of(tmp_path / "plaudit.db"), lambda: masters or (FIRST,), clock))
+        made.append(SqlTextKeys(lambda: database_of(where), lambda: masters or (FIRST,), clock))
         return made[-1]
 
     yield open_one
@@ -57,14 +72,14 @@ def test_a_key_is_on_disk_before_it_is_given_and_the_same_for_every_process(open
     assert other.newest([ALICE])[ALICE].seal(b"text", b"") == sealed
 
 
-def test_each_user_of_each_project_has_a_key_of_their_own(opened):
-    keys = opened()
+def test_each_user_of_each_project_has_a_key_of_their_own(anywhere):
+    keys = anywhere()
     owners = [ALICE, BOB, Owner("q", "alice")]
     assert len({key.seal(b"text", b"") for key in keys.newest(owners).values()}) == 3
 
 
-def test_processes_that_make_a_key_at_once_get_the_same(opened):
-    stores, together = [opened() for _ in range(8)], threading.Barrier(8)
+def test_processes_that_make_a_key_at_once_get_the_same(anywhere):
+    stores, together = [anywhere() for _ in range(8)], threading.Barrier(8)
 
     def make(keys: SqlTextKeys) -> set[str]:
         together.wait(10)
@@ -121,8 +136,8 @@ def test_copies_in_a_journal_that_is_being_read_are_told_of(opened, tmp_path, mo
     reader.close()
 
 
-def test_an_erasure_by_another_process_is_noticed_within_a_second(opened, clock):
-    mine, theirs = opened(), opened()
+def test_an_erasure_by_another_process_is_noticed_within_a_second(anywhere, clock):
+    mine, theirs = anywhere(), anywhere()
     sealed = mine.newest([ALICE])[ALICE].seal(b"text", b"")
     assert opens(sealed, mine)
     theirs.erase(ALICE, now=5.0)
@@ -133,8 +148,8 @@ def test_an_erasure_by_another_process_is_noticed_within_a_second(opened, clock)
     assert mine.newest([ALICE])[ALICE].version == 2
 
 
-def test_what_is_sealed_with_a_destroyed_key_is_never_read(opened, clock):
-    mine, theirs = opened(), opened()
+def test_what_is_sealed_with_a_destroyed_key_is_never_read(anywhere, clock):
+    mine, theirs = anywhere(), anywhere()
     mine.newest([ALICE])
     theirs.erase(ALICE, now=5.0)
     stale = mine.known(ALICE).seal(b"text", b"")
@@ -151,18 +166,18 @@ def test_keys_are_not_known_before_the_first_look(opened):
     assert keys.known(BOB) is None
 
 
-def test_master_keys_rotate_and_texts_stay(opened):
-    old = opened(FIRST)
+def test_master_keys_rotate_and_texts_stay(anywhere):
+    old = anywhere(FIRST)
     sealed = old.newest([ALICE])[ALICE].seal(b"text", b"")
     old.newest([BOB])
     old.erase(BOB, now=5.0)
-    rotating = opened(SECOND, FIRST)
+    rotating = anywhere(SECOND, FIRST)
     assert opens(sealed, rotating)
     assert rotating.rewrap() == 1
     assert rotating.rewrap() == 0
-    assert opens(sealed, opened(SECOND))
+    assert opens(sealed, anywhere(SECOND))
     with pytest.raises(LogUnavailable, match="PLAUDIT_TEXT_KEYS_PREVIOUS"):
-        opened(FIRST).newest([ALICE])
+        anywhere(FIRST).newest([ALICE])
 
 
 def test_a_key_altered_in_the_database_is_refused(opened, tmp_path):
