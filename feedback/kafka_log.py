@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -103,18 +103,25 @@ class Cluster:
                 client.close()
             raise SendFailed(f"Kafka at {','.join(self._servers)} does not answer: {error}") from error
 
-    def ensure_topics(self, replication_factor: int) -> None:
-        """Create what is missing, kept for ever. Raises `LogError` if a topic has another number of partitions."""
-        names = [self.name(topic) for topic in TOPICS]
+    def ensure_topics(self, replication_factor: int, retention_days: Mapping[Topic, float]) -> None:
+        """Create what is missing, its events kept for ever where no days are given. Raises `LogError` on a wrong count."""
+        names = {self.name(topic): topic for topic in TOPICS}
         admin = self.open(KafkaAdminClient)
         try:
             found = {t["name"]: len(t["partitions"]) for t in admin.describe_topics() if t["name"] in names}
-            options = {
-                "num_partitions": self.partitions,
-                "replication_factor": replication_factor,
-                "configs": {"retention.ms": "-1", "retention.bytes": "-1", "cleanup.policy": "delete"},
+            missing = {
+                name: {
+                    "num_partitions": self.partitions,
+                    "replication_factor": replication_factor,
+                    "configs": {
+                        "retention.ms": str(int(retention_days[topic] * 86_400_000)) if topic in retention_days else "-1",
+                        "retention.bytes": "-1",
+                        "cleanup.policy": "delete",
+                    },
+                }
+                for name, topic in names.items()
+                if name not in found
             }
-            missing = {name: options for name in names if name not in found}
             if missing:
                 with suppress(TopicAlreadyExistsError):
                     admin.create_topics(missing, wait_for_metadata=True)
@@ -300,13 +307,16 @@ class KafkaLog:
         *,
         partitions: int = PARTITIONS,
         replication_factor: int = -1,
+        retention_days: Mapping[Topic, float] | None = None,
         api_version: tuple[int, ...] | None = None,
         ack_timeout_s: float = 10.0,
     ) -> None:
-        """``replication_factor`` of topics that have to be made, -1: the broker's default. ``api_version`` None: ask."""
+        """``replication_factor`` of topics that have to be made, -1: the broker's default; ``retention_days`` likewise, for ever
+        where none are given. ``api_version`` None: ask.
+        """
         self._outbox = SqliteLog(outbox_path, partitions)
         self._cluster = Cluster(bootstrap_servers, topic_prefix, partitions, api_version)
-        self._replication_factor = replication_factor
+        self._replication_factor, self._retention_days = replication_factor, retention_days or {}
         self._reader = KafkaReader(self._cluster, self.create_topics)
         self.forwarder = Forwarder(Outbox(self._outbox), self._connect, ack_timeout_s=ack_timeout_s)
 
@@ -318,7 +328,7 @@ class KafkaLog:
 
     def create_topics(self) -> None:
         """Make the topics that are missing, as the forwarder and the first read do. Raises `LogError` on a wrong count."""
-        self._cluster.ensure_topics(self._replication_factor)
+        self._cluster.ensure_topics(self._replication_factor, self._retention_days)
 
     def partitions(self, topic: Topic) -> int:
         return self._cluster.partitions

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -16,6 +16,7 @@ import structlog
 
 from feedback.events import Event, Topic
 from feedback.log import EventLog, LogError, Position, Record
+from feedback.redact import Redact, redact_event
 from feedback.seal import DataKey, Owner, SealBroken, key_of, open_event, owner_of, seal_event
 
 _GROUP = 500
@@ -50,11 +51,11 @@ class _Waiting(NamedTuple):
 class SealedLog:
     """`EventLog` around ``inner``. What `EventLog` does not name, such as a cluster's ``forwarder``, is the inner log's own.
 
-    ``redact``, if given, is applied to events before they are sealed. Raises what the inner log does, and `LogUnavailable`
-    where the keys cannot be had.
+    ``redact``, if given, is applied to the texts of events before they are sealed. Raises what the inner log does, and
+    `LogUnavailable` where the keys cannot be had.
     """
 
-    def __init__(self, inner: EventLog, keys: TextKeys, redact: Callable[[Event], Event] | None = None) -> None:
+    def __init__(self, inner: EventLog, keys: TextKeys, redact: Redact | None = None) -> None:
         self.inner, self._keys, self._redact = inner, keys, redact
         self._lock = threading.Lock()
         self._waiting: deque[_Waiting] = deque()
@@ -65,11 +66,10 @@ class SealedLog:
         return getattr(self.inner, name)
 
     def submit(self, event: Event) -> Future[Position]:
-        """Never waits for a key: an event whose key is not in memory, and all behind it, are handed to a thread."""
-        event = self._redacted(event)
+        """Never waits: an event whose key is not in memory, or that is to be redacted, goes to a thread, and all behind it."""
         owner = owner_of(event)
         with self._lock:
-            if not self._waiting:
+            if not self._waiting and self._redact is None:
                 if owner is None:
                     return self.inner.submit(event)
                 key = self._keys.known(owner)
@@ -82,7 +82,7 @@ class SealedLog:
         return future
 
     def append(self, events: Sequence[Event], timeout: float = 10.0) -> list[Position]:
-        return self.inner.append(self._sealed([self._redacted(event) for event in events]), timeout)
+        return self.inner.append(self._sealed(events), timeout)
 
     def partitions(self, topic: Topic) -> int:
         return self.inner.partitions(topic)
@@ -108,10 +108,9 @@ class SealedLog:
         self.inner.close()
         self._keys.close()
 
-    def _redacted(self, event: Event) -> Event:
-        return event if self._redact is None else self._redact(event)
-
     def _sealed(self, events: Sequence[Event]) -> list[Event]:
+        if self._redact is not None:
+            events = [redact_event(event, self._redact) for event in events]
         owners = [owner_of(event) for event in events]
         keys = self._keys.newest({owner for owner in owners if owner is not None})
         return [event if owner is None else seal_event(event, keys[owner]) for event, owner in zip(events, owners, strict=True)]

@@ -29,6 +29,7 @@ from ops.open_log import open_log_of, tell_lag
 from ops.raters import RaterWatch
 from ops.registry import AdapterManifest, GateResult, Registry
 from ops.registry import AdapterRefused as Refusal
+from ops.retention import Retention
 from ops.rollout import decide, refuse, start
 from ops.settings import Settings
 from ops.status import History, status_of
@@ -265,11 +266,13 @@ def run(settings: Settings, *, once: bool = False, json: bool = False, stop: thr
         port, host = settings.metrics_port_controller, settings.metrics_host
         metrics.serve_metrics("metrics_port_controller", port, host, metrics.CONTROLLER, metrics.LOG)
         controller, raters = Controller(log, settings), RaterWatch(log, settings.project)
+        retention = Retention(log, settings.retention)
         tell_lag("controller", controller.readers.values())
         while not stopped.is_set():
             try:
                 controller.tick()
                 raters.tick()
+                retention.keep()
             except (LogError, OSError, TimeoutError) as error:
                 _logger.error("tick_failed", error=str(error))
             stopped.wait(settings.rollout.poll_s)

@@ -11,6 +11,8 @@ from feedback.log import EventLog, LogError, TopicReader
 from feedback.open import open_log
 from feedback.sealed_log import SealedLog
 from ops import metrics
+from ops.redaction import redactor_of
+from ops.retention import days_of
 from ops.settings import Settings
 from ops.text_keys import SqlTextKeys
 
@@ -22,12 +24,13 @@ def open_settings_log(settings: Settings) -> EventLog:
         settings.log_path,
         kafka_bootstrap_servers=settings.kafka_bootstrap_servers,
         kafka_topic_prefix=settings.kafka_topic_prefix,
+        kafka_retention_days=days_of(settings.retention),
     )
     forwarder = getattr(log, "forwarder", None)
     if forwarder is not None:
         metrics.FORWARD_LAG.set_function(lambda: float(forwarder.lag))
         metrics.FORWARD_REBUILDS.set_function(lambda: float(forwarder.rebuilds))
-    return SealedLog(log, SqlTextKeys.of(settings))
+    return SealedLog(log, SqlTextKeys.of(settings), redactor_of(settings))
 
 
 @contextmanager

@@ -166,6 +166,14 @@ class TrainSettings(_Group):
         return _vllm_rank(rank)
 
 
+class RetentionSettings(_Group):
+    """Days that the log keeps each topic's events; None: for ever. The control topic is the deployment itself: it stays."""
+
+    completions_days: float | None = Field(default=None, gt=0)
+    feedback_days: float | None = Field(default=None, gt=0)
+    dead_letter_days: float | None = Field(default=None, gt=0)
+
+
 class RolloutStep(_Group):
     state: Literal["CANARY", "RAMP"]
     coverage: float = Field(gt=0, le=1)
@@ -257,6 +265,10 @@ class Settings(BaseSettings):
     text_keys_previous: SecretStr | None = Field(
         default=None, description="Older ones, with commas between, until 'plaudit keys rotate-text' has been run."
     )
+    redact: Literal["off", "patterns", "presidio"] = Field(
+        default="off",
+        description="What is taken out of texts before they are kept: feedback/redact.py's, or Presidio's too.",
+    )
     metrics_host: str = Field(default="127.0.0.1", description="Where trainer and controller answer /metrics.")
     metrics_port_trainer: int = Field(default=9101, ge=0, le=65535)
     metrics_port_controller: int = Field(default=9102, ge=0, le=65535)
@@ -266,6 +278,7 @@ class Settings(BaseSettings):
     limits: LimitSettings = LimitSettings()
     train: TrainSettings = TrainSettings()
     rollout: RolloutSettings = RolloutSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -323,6 +336,13 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"train.ppo.samples_per_prompt={train.ppo.samples_per_prompt}: train.algorithm='rloo' compares the answers to a "
                 "prompt. Set PLAUDIT_TRAIN__PPO__SAMPLES_PER_PROMPT to 2 or more"
+            )
+        kept, rated, receipts = self.retention.completions_days, self.retention.feedback_days, self.limits.receipt_days
+        if kept is not None and (rated is None or kept < rated + receipts):
+            fix = f"to at most {kept - receipts:g}" if kept > receipts else "and raise this one above limits.receipt_days"
+            raise ValueError(
+                f"retention.completions_days={kept:g}: feedback, which comes until limits.receipt_days={receipts:g} after, would "
+                f"outlive it. Set PLAUDIT_RETENTION__FEEDBACK_DAYS {fix}"
             )
         return self
 

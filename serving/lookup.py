@@ -7,7 +7,7 @@ import threading
 from collections import OrderedDict
 
 from feedback.events import CompletionCreated, Event, Target
-from feedback.log import EventLog, TopicReader
+from feedback.log import EventLog, OffsetOutOfRange, TopicReader
 from feedback.receipts import Receipt
 
 _BATCH = 200
@@ -50,11 +50,18 @@ class AnswerIndex:
     def _look(self) -> None:
         """Take in the completions since the last look, but no more than the log's tail. Other threads wait their turn."""
         with self._looking:
-            if self._reader is None or self._reader.lag() > self._capacity:
-                self._reader = TopicReader(self._log, "completions", self._tail())
-            while records := self._reader.poll(_BATCH):
-                for record in records:
-                    self._take(record.event)
+            try:
+                self._read_on()
+            except OffsetOutOfRange:  # nobody has asked for so long that what came next is not kept any more
+                self._reader = None
+                self._read_on()
+
+    def _read_on(self) -> None:
+        if self._reader is None or self._reader.lag() > self._capacity:
+            self._reader = TopicReader(self._log, "completions", self._tail())
+        while records := self._reader.poll(_BATCH):
+            for record in records:
+                self._take(record.event)
 
     def _tail(self) -> dict[int, int]:
         log, each = self._log, 1 + self._capacity // self._log.partitions("completions")

@@ -221,3 +221,21 @@ def test_many_threads_submit_and_nothing_is_lost(log):
 def test_what_the_log_inside_can_do_more_it_still_can(log):
     assert log.transactions == log.inner.transactions
     assert getattr(log, "forwarder", None) is None
+
+
+def test_what_is_to_be_redacted_is_so_before_it_is_kept_in_order_and_by_another_thread(tmp_path, keys):
+    threads = []
+
+    def redact(text: str) -> str:
+        threads.append(threading.current_thread())
+        return text.replace("secret", "[secret]")
+
+    log = SealedLog(SqliteLog(tmp_path / "log.db"), keys, redact)
+    keys.newest([Owner("p", "r1")])
+    futures = [log.submit(rating("f1", comment="a secret")), log.submit(rating("f2"))]
+    assert [future.result(10).offset for future in futures] == [0, 1]
+    assert threading.current_thread() not in threads
+    assert log.append([rating("f1", comment="a secret")])[0].offset == 0
+    comments = [r.event.data.judgement.comment for r in TopicReader(log, "feedback").drain()]
+    log.close()
+    assert comments == ["a [secret]", ""]

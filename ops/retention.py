@@ -1,0 +1,53 @@
+"""The settings' retention, kept: the controller deletes what an embedded log has held for longer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from feedback.events import Topic
+from feedback.log import EventLog
+from feedback.retention import forget
+from feedback.sqlite_log import SqliteLog
+from ops.settings import RetentionSettings
+
+_EVERY_S = 3600.0
+_DAY_S = 86_400
+
+_logger = structlog.get_logger(__name__)
+
+
+def days_of(retention: RetentionSettings) -> Mapping[Topic, float]:
+    """Days by topic; those kept for ever are left out. Feedback first: it goes before what it is about."""
+    days: dict[Topic, float | None] = {
+        "feedback": retention.feedback_days,
+        "completions": retention.completions_days,
+        "dead-letter": retention.dead_letter_days,
+    }
+    return {topic: limit for topic, limit in days.items() if limit is not None}
+
+
+class Retention:
+    """Of one log. Where that is a cluster's there is nothing to do: its topics are made with their retention."""
+
+    def __init__(self, log: EventLog, retention: RetentionSettings, clock: Callable[[], float] = time.time) -> None:
+        inner = getattr(log, "inner", log)
+        self._log = inner if isinstance(inner, SqliteLog) else None
+        self._days, self._clock = days_of(retention), clock
+        self._next = float("-inf")
+
+    def keep(self) -> dict[Topic, int]:
+        """Delete what is too old, if an hour has gone since the last time; how many records of which topic.
+
+        Raises `LogUnavailable`.
+        """
+        now = self._clock()
+        if self._log is None or now < self._next:
+            return {}
+        forgotten = {topic: forget(self._log, topic, now - days * _DAY_S) for topic, days in self._days.items()}
+        self._next = now + _EVERY_S
+        if any(forgotten.values()):
+            _logger.info("events_forgotten", **{topic.replace("-", "_"): count for topic, count in forgotten.items()})
+        return forgotten
