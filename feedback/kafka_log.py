@@ -34,7 +34,7 @@ from kafka.net.compat import KafkaNetClient
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from feedback.codec import decode_record, letters_among
-from feedback.events import TOPICS, Event, Topic
+from feedback.events import TOPICS, DeadLetter, Event, Topic
 from feedback.forwarder import Forwarder, RowsRefused, SendFailed
 from feedback.log import PARTITIONS, LogError, LogUnavailable, OffsetOutOfRange, Position, Record
 from feedback.outbox import Outbox
@@ -308,7 +308,8 @@ class KafkaLog:
         self._cluster = Cluster(bootstrap_servers, topic_prefix, partitions, api_version)
         self._replication_factor = replication_factor
         self._reader = KafkaReader(self._cluster, self.create_topics)
-        self.forwarder = Forwarder(Outbox(self._outbox), self._connect, ack_timeout_s=ack_timeout_s)
+        self._to_send = Outbox(self._outbox)
+        self.forwarder = Forwarder(self._to_send, self._connect, ack_timeout_s=ack_timeout_s)
 
     def submit(self, event: Event) -> Future[Position]:
         return self._outbox.submit(event)
@@ -319,6 +320,10 @@ class KafkaLog:
     def create_topics(self) -> None:
         """Make the topics that are missing, as the forwarder and the first read do. Raises `LogError` on a wrong count."""
         self._cluster.ensure_topics(self._replication_factor)
+
+    def resend(self, letter: DeadLetter) -> bool:
+        """Send an event that Kafka refused (``letter`` stands for it) once more; False if it is not in this outbox."""
+        return self._to_send.resend(letter)
 
     def partitions(self, topic: Topic) -> int:
         return self._cluster.partitions

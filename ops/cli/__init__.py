@@ -36,7 +36,10 @@ COMMANDS = {
     "keys": Entry("ops.cli.keys:app", "API keys: create, list, revoke; receipts' keys: rotate-receipts."),
     "adapters": Entry("ops.cli.adapters:app", "Adapters: list, show."),
     "ab": Entry("ops.cli.ab:app", "The live experiment: status."),
-    "bench": Entry("ops.cli.bench:app", "Benchmarks: gateway, engine, swap."),
+    "feedback": Entry("ops.cli.feedback:app", "What people say: tail, stats."),
+    "replay": Entry("ops.cli.replay:replay", "Rebuild the preference dataset from the log's first record, to the byte."),
+    "dead-letter": Entry("ops.cli.dead_letter:app", "Records that nobody could use: list, requeue."),
+    "bench": Entry("ops.cli.bench:app", "Benchmarks: gateway, engine, swap, log."),
 }
 
 

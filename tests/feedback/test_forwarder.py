@@ -105,6 +105,24 @@ def test_a_row_the_cluster_never_takes_becomes_a_dead_letter_and_stalls_nobody(o
     assert forwarder.rebuilds == 0
 
 
+def test_a_refused_row_is_kept_for_ever_and_sent_once_more_when_asked(outbox: Outbox, start: Start):
+    cluster = Cluster()
+    cluster.refused = {2}
+    forwarder = start(cluster)
+    outbox.log.append([rating("f1"), rating("f2", comment="large"), rating("f3")])
+    wait_until(lambda: forwarder.lag == 0, "all but one forwarded")
+    [letter] = [r.event.data for p in range(12) for r in outbox.log.read("dead-letter", p, 0)]
+    assert outbox.forget(before=1e12) == 3  # f1, f3 and the letter: the refused row is nowhere else
+    assert [row.seq for row in outbox.after(0, rows=9, size=10**6)] == [2]
+    assert not outbox.resend(letter.model_copy(update={"body": "of another outbox's row"}))
+    assert outbox.resend(letter)
+    wait_until(lambda: cluster.wire[-1][1] == 5, "sent under a new number")
+    assert not outbox.resend(letter)  # it is done
+    wait_until(lambda: forwarder.lag == 0, "noted")
+    assert outbox.log.append([rating("f2", comment="large")])[0].offset == 3  # its id is still its own
+    assert outbox.forget(before=1e12) == 1
+
+
 def test_only_one_of_two_forwarders_sends_and_the_other_takes_over(outbox: Outbox, start: Start):
     first, second = Cluster(), Cluster()
     outbox.log.append([rating("f1")])

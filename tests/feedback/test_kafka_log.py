@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 from brokers import MockCluster, RealKafka, wait_until
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 from feedback_samples import rating
 from log_backends import KafkaBackend
 
 from feedback.kafka_log import KafkaLog
 from feedback.log import EventLog, LogError, LogUnavailable, TopicReader
 from feedback.partition import partition_of
+from ops.dead_letters import letters_of, requeue
 
 PRODUCE = 0
 
@@ -153,6 +154,17 @@ def test_an_event_too_large_for_a_brokers_own_limit_goes_to_the_dead_letters(rea
     assert letter.reason.startswith("refused: ")
     assert '"feedback_id":"f1"' in letter.body
     assert log.forwarder.rebuilds == 0
+    [requeued] = requeue(log, letters_of(log, "p"))
+    backend.settle()
+    assert requeued.outcome == "requeued"
+    assert numbers(log, "c1") == [0, 2]  # refused again
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic.topic)
+    resource.add_incremental_config(ConfigEntry("max.message.bytes", "1000000", incremental_operation=AlterConfigOpType.SET))
+    admin.incremental_alter_configs([resource])[resource].result(10)
+    wait_until(lambda: "1000000" in str(admin.describe_configs([resource])[resource].result(10)["max.message.bytes"]), "set")
+    assert sorted(each.outcome for each in requeue(log, letters_of(log, "p"))) == ["gone", "requeued"]
+    backend.settle()
+    assert numbers(log, "c1") == [0, 2, 1]
     backend.close()
 
 
