@@ -11,6 +11,7 @@ its constructor and ``send`` block while Kafka is away, and its topics make them
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import (
@@ -42,6 +44,9 @@ from feedback.sqlite_log import Row, SqliteLog
 
 _DEADLINE_S = 10.0
 """For one call to Kafka."""
+
+_KNOCK_S = 2.0
+"""For a broker's port to take a connection."""
 
 _FRESH_S = 0.02
 """How long a topic's bounds are believed: one round of polls asks for them once."""
@@ -90,6 +95,7 @@ class Cluster:
 
     def open(self, kind: Callable[..., Any], **config: Any) -> Any:
         """A client of kafka-python. One whose constructor fails has started a thread by then, which ends here."""
+        self._knock()
         made: list[KafkaNetClient] = []
 
         def make(**client_config: Any) -> KafkaNetClient:
@@ -103,8 +109,21 @@ class Cluster:
                 client.close()
             raise SendFailed(f"Kafka at {','.join(self._servers)} does not answer: {error}") from error
 
+    def _knock(self) -> None:
+        """Raises `SendFailed` at once where nobody listens: a client would look for as long as its bootstrap may take."""
+        for server in self._servers:
+            place = urlsplit("//" + server.rpartition("://")[2])
+            with suppress(OSError), socket.create_connection((place.hostname, place.port or 9092), _KNOCK_S):
+                return
+        raise SendFailed(f"Kafka at {','.join(self._servers)} does not answer: nobody listens there")
+
     def ensure_topics(self, replication_factor: int) -> None:
-        """Create what is missing, kept for ever. Raises `LogError` if a topic has another number of partitions."""
+        """Create what is missing, kept for ever. Raises `LogError` if a topic has another number of partitions.
+
+        The control topic is not compacted either. The latest change of a project would do for what is deployed now, but the
+        controller replays them all: which rollouts there were, what each promotion cost of the error budget, and which
+        adapters were refused follow from its history. It grows by a few events a rollout.
+        """
         names = [self.name(topic) for topic in TOPICS]
         admin = self.open(KafkaAdminClient)
         try:
@@ -289,7 +308,7 @@ def _patiently(offsets: Callable[[], dict[TopicPartition, int]]) -> dict[TopicPa
 class KafkaLog:
     """`EventLog` in a cluster. Opens at once, Kafka there or not; raises `LogUnavailable` if the outbox cannot be opened.
 
-    ``forwarder`` has the figures of the way to Kafka: ``lag``, ``rebuilds``, ``forwarded``, ``alive``.
+    ``forwarder`` has the figures of the way to Kafka: ``lag``, ``oldest_s``, ``rebuilds``, ``forwarded``, ``alive``.
     """
 
     def __init__(

@@ -49,6 +49,13 @@ class Outbox:
         cursor = self.cursor()
         return self.log.query(lambda c: int(c.execute(sql, (cursor,)).fetchone()[0]))
 
+    def oldest(self) -> float | None:
+        """The time of the first row beyond the durable cursor, in Unix seconds; None if there is none."""
+        sql = "SELECT time FROM events WHERE seq > ? ORDER BY seq LIMIT 1"
+        cursor = self.cursor()
+        row = self.log.query(lambda c: c.execute(sql, (cursor,)).fetchone())
+        return None if row is None else float(row[0])
+
     def forget(self, before: float) -> int:
         """Delete forwarded rows older than ``before`` (Unix seconds); their ids can be used again from then on.
 

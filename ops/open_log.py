@@ -24,6 +24,7 @@ def open_settings_log(settings: Settings) -> EventLog:
     forwarder = getattr(log, "forwarder", None)
     if forwarder is not None:
         metrics.FORWARD_LAG.set_function(lambda: float(forwarder.lag))
+        metrics.FORWARD_OLDEST.set_function(lambda: float(forwarder.oldest_s))
         metrics.FORWARD_REBUILDS.set_function(lambda: float(forwarder.rebuilds))
     return log
 

@@ -105,6 +105,21 @@ def test_a_row_the_cluster_never_takes_becomes_a_dead_letter_and_stalls_nobody(o
     assert forwarder.rebuilds == 0
 
 
+def test_the_age_of_the_oldest_unsent_event_grows_until_it_is_sent(outbox: Outbox, start: Start):
+    cluster = Cluster()
+    cluster.plan = lambda rows: 0
+    now = 1000.0
+    outbox.log.append([rating("f1", time=990.0), rating("f2", time=995.0)])
+    forwarder = start(cluster, clock=lambda: now)
+    assert forwarder.oldest_s == 10.0
+    now = 1050.0
+    assert forwarder.oldest_s == 60.0
+    outbox.log.append([rating("from a clock that is ahead", time=9e9)])
+    cluster.plan = lambda rows: None
+    wait_until(lambda: forwarder.lag == 0, "all forwarded")
+    assert forwarder.oldest_s == 0.0
+
+
 def test_a_refused_row_is_kept_for_ever_and_sent_once_more_when_asked(outbox: Outbox, start: Start):
     cluster = Cluster()
     cluster.refused = {2}

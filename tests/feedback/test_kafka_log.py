@@ -14,6 +14,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from feedback_samples import rating
 from log_backends import KafkaBackend
 
+from feedback import kafka_log
 from feedback.kafka_log import KafkaLog
 from feedback.log import EventLog, LogError, LogUnavailable, TopicReader
 from feedback.partition import partition_of
@@ -50,11 +51,37 @@ def test_without_kafka_it_opens_and_acknowledges_at_once_and_drains_later(on_moc
     check_all(log, 20)
 
 
-def test_reading_without_kafka_says_so_within_seconds(tmp_path: Path):
-    log = KafkaLog(tmp_path / "outbox.db", "127.0.0.1:1")
-    with pytest.raises(LogUnavailable, match="Kafka"):
+@pytest.mark.parametrize("servers", ["127.0.0.1:1", "[::1]:1,localhost:1", "PLAINTEXT://127.0.0.1:1"])
+def test_reading_without_kafka_says_so_at_once(tmp_path: Path, servers: str):
+    log = KafkaLog(tmp_path / "outbox.db", servers)
+    started = time.monotonic()
+    with pytest.raises(LogUnavailable, match="nobody listens"):
         log.end("feedback", 0)
+    assert time.monotonic() - started < 0.5
     log.close()
+
+
+def test_a_producer_that_wedges_is_given_up_and_its_successor_sends_everything(
+    on_mock_kafka: KafkaBackend, mock_kafka: MockCluster, monkeypatch: pytest.MonkeyPatch
+):
+    # kafka-python 3.0.12: once a batch of an idempotent producer has timed out, none of its later ones ever goes through.
+    wedging = {"enable_idempotence": True, "delivery_timeout_ms": 1000, "request_timeout_ms": 900, "linger_ms": 0}
+    monkeypatch.setitem(vars(kafka_log), "_PRODUCER", kafka_log._PRODUCER | wedging)
+    log = on_mock_kafka.open(ack_timeout_s=20)
+    append(log, 0, 20)
+    on_mock_kafka.settle()
+    mock_kafka.down()
+    append(log, 20, 40)
+    wait_until(lambda: log.forwarder.rebuilds == 1, "the wedged producer is given up")
+    mock_kafka.up()
+    append(log, 40, 60)
+    on_mock_kafka.settle()
+    check_all(log, 60)
+
+
+def test_the_producer_is_one_that_cannot_wedge_and_keeps_order():
+    safe = {"enable_idempotence": False, "max_in_flight_requests_per_connection": 1, "acks": "all"}
+    assert safe.items() <= kafka_log._PRODUCER.items()
 
 
 def test_a_broker_down_for_longer_than_the_watchdog_waits_wedges_nothing(on_mock_kafka: KafkaBackend, mock_kafka: MockCluster):
