@@ -144,9 +144,14 @@ def dead_letter(reason: str, position: Position, body: bytes, now: float, *, pro
         topic=position.topic,
         partition=position.partition,
         offset=position.offset,
-        body=body[:_DEAD_LETTER_CHARACTERS].decode(errors="backslashreplace")[:_DEAD_LETTER_CHARACTERS],
+        body=shortened(body),
     )
     return Event(id=f"dead-letter:{reason}:{place}", time=now, project=project, key=place, data=letter)
+
+
+def shortened(body: bytes) -> str:
+    """As much of a body as a dead letter holds, readable."""
+    return body[:_DEAD_LETTER_CHARACTERS].decode(errors="backslashreplace")[:_DEAD_LETTER_CHARACTERS]
 
 
 def same_fact(first: Event, second: Event) -> bool:

@@ -41,6 +41,8 @@ CREATE TABLE IF NOT EXISTS heads (
 CREATE TABLE IF NOT EXISTS groups (
   name TEXT NOT NULL, topic TEXT NOT NULL, partition INTEGER NOT NULL, offset INTEGER NOT NULL,
   PRIMARY KEY (name, topic, partition)) STRICT;
+CREATE TABLE IF NOT EXISTS refused (  -- events that a cluster did not take: kept until it does
+  seq INTEGER PRIMARY KEY) STRICT;
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT;
 """
 

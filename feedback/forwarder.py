@@ -92,6 +92,12 @@ class Forwarder:
         return self._outbox.lag()
 
     @property
+    def oldest_s(self) -> float:
+        """Age of the oldest event not yet known to be in the cluster, in seconds; 0 if all are."""
+        time = self._outbox.oldest()
+        return 0.0 if time is None else max(0.0, self._clock() - time)
+
+    @property
     def alive(self) -> bool:
         return self._thread.is_alive()
 

@@ -11,6 +11,7 @@ its constructor and ``send`` block while Kafka is away, and its topics make them
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.errors import (
@@ -34,7 +36,7 @@ from kafka.net.compat import KafkaNetClient
 from kafka.structs import OffsetAndMetadata, TopicPartition
 
 from feedback.codec import decode_record, letters_among
-from feedback.events import TOPICS, Event, Topic
+from feedback.events import TOPICS, DeadLetter, Event, Topic
 from feedback.forwarder import Forwarder, RowsRefused, SendFailed
 from feedback.log import PARTITIONS, LogError, LogUnavailable, OffsetOutOfRange, Position, Record
 from feedback.outbox import Outbox
@@ -42,6 +44,9 @@ from feedback.sqlite_log import Row, SqliteLog
 
 _DEADLINE_S = 10.0
 """For one call to Kafka."""
+
+_KNOCK_S = 2.0
+"""For a broker's port to take a connection."""
 
 _FRESH_S = 0.02
 """How long a topic's bounds are believed: one round of polls asks for them once."""
@@ -90,6 +95,7 @@ class Cluster:
 
     def open(self, kind: Callable[..., Any], **config: Any) -> Any:
         """A client of kafka-python. One whose constructor fails has started a thread by then, which ends here."""
+        self._knock()
         made: list[KafkaNetClient] = []
 
         def make(**client_config: Any) -> KafkaNetClient:
@@ -103,8 +109,21 @@ class Cluster:
                 client.close()
             raise SendFailed(f"Kafka at {','.join(self._servers)} does not answer: {error}") from error
 
+    def _knock(self) -> None:
+        """Raises `SendFailed` at once where nobody listens: a client would look for as long as its bootstrap may take."""
+        for server in self._servers:
+            place = urlsplit("//" + server.rpartition("://")[2])
+            with suppress(OSError), socket.create_connection((place.hostname, place.port or 9092), _KNOCK_S):
+                return
+        raise SendFailed(f"Kafka at {','.join(self._servers)} does not answer: nobody listens there")
+
     def ensure_topics(self, replication_factor: int, retention_days: Mapping[Topic, float]) -> None:
-        """Create what is missing, its events kept for ever where no days are given. Raises `LogError` on a wrong count."""
+        """Create what is missing, its events kept for ever where no days are given. Raises `LogError` on a wrong count.
+
+        The control topic is not compacted either. The latest change of a project would do for what is deployed now, but the
+        controller replays them all: which rollouts there were, what each promotion cost of the error budget, and which
+        adapters were refused follow from its history. It grows by a few events a rollout.
+        """
         names = {self.name(topic): topic for topic in TOPICS}
         admin = self.open(KafkaAdminClient)
         try:
@@ -296,7 +315,7 @@ def _patiently(offsets: Callable[[], dict[TopicPartition, int]]) -> dict[TopicPa
 class KafkaLog:
     """`EventLog` in a cluster. Opens at once, Kafka there or not; raises `LogUnavailable` if the outbox cannot be opened.
 
-    ``forwarder`` has the figures of the way to Kafka: ``lag``, ``rebuilds``, ``forwarded``, ``alive``.
+    ``forwarder`` has the figures of the way to Kafka: ``lag``, ``oldest_s``, ``rebuilds``, ``forwarded``, ``alive``.
     """
 
     def __init__(
@@ -318,7 +337,8 @@ class KafkaLog:
         self._cluster = Cluster(bootstrap_servers, topic_prefix, partitions, api_version)
         self._replication_factor, self._retention_days = replication_factor, retention_days or {}
         self._reader = KafkaReader(self._cluster, self.create_topics)
-        self.forwarder = Forwarder(Outbox(self._outbox), self._connect, ack_timeout_s=ack_timeout_s)
+        self._to_send = Outbox(self._outbox)
+        self.forwarder = Forwarder(self._to_send, self._connect, ack_timeout_s=ack_timeout_s)
 
     def submit(self, event: Event) -> Future[Position]:
         return self._outbox.submit(event)
@@ -329,6 +349,10 @@ class KafkaLog:
     def create_topics(self) -> None:
         """Make the topics that are missing, as the forwarder and the first read do. Raises `LogError` on a wrong count."""
         self._cluster.ensure_topics(self._replication_factor, self._retention_days)
+
+    def resend(self, letter: DeadLetter) -> bool:
+        """Send an event that Kafka refused (``letter`` stands for it) once more; False if it is not in this outbox."""
+        return self._to_send.resend(letter)
 
     def partitions(self, topic: Topic) -> int:
         return self._cluster.partitions

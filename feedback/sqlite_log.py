@@ -185,12 +185,17 @@ def _insert(connection: sqlite3.Connection, event: Event, partition: int, header
     known = connection.execute(sql, (event.id,)).fetchone()
     if known is not None:
         return _same_or_conflict(row_of(known), event)
-    sql = """INSERT INTO heads VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET next = next + 1 RETURNING next - 1"""
-    ((offset,),) = connection.execute(sql, (event.topic, partition)).fetchall()
     text = json.dumps([(name, value.decode()) for name, value in headers], ensure_ascii=False, separators=(",", ":"))
+    return Position(event.topic, partition, store(connection, event.topic, partition, event.id, event.time, text, body))
+
+
+def store(connection: sqlite3.Connection, topic: str, partition: int, id: str, time: float, headers: str, body: bytes) -> int:
+    """Insert a row at the end of its partition; its offset."""
+    sql = """INSERT INTO heads VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET next = next + 1 RETURNING next - 1"""
+    ((offset,),) = connection.execute(sql, (topic, partition)).fetchall()
     sql = "INSERT INTO events (topic, partition, offset, id, time, headers, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
-    connection.execute(sql, (event.topic, partition, offset, event.id, event.time, text, body))
-    return Position(event.topic, partition, offset)
+    connection.execute(sql, (topic, partition, offset, id, time, headers, body))
+    return int(offset)
 
 
 def _same_or_conflict(row: Row, event: Event) -> Position:

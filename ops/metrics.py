@@ -46,6 +46,7 @@ ADAPTER_INFO = Gauge("plaudit_adapter_info", "1 for every adapter in use", ["pro
 # log
 LOG_LAG = Gauge("plaudit_log_lag_events", "Events not yet read by a group", ["group", "topic"], registry=LOG)
 FORWARD_LAG = Gauge("plaudit_forward_lag_events", "Events not yet acknowledged by Kafka", registry=LOG)
+FORWARD_OLDEST = Gauge("plaudit_forward_oldest_seconds", "Age of the oldest event not yet acknowledged by Kafka", registry=LOG)
 FORWARD_REBUILDS = Gauge("plaudit_forward_rebuilds", "Kafka producers given up and rebuilt", registry=LOG)
 
 # trainer

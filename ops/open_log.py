@@ -29,6 +29,7 @@ def open_settings_log(settings: Settings) -> EventLog:
     forwarder = getattr(log, "forwarder", None)
     if forwarder is not None:
         metrics.FORWARD_LAG.set_function(lambda: float(forwarder.lag))
+        metrics.FORWARD_OLDEST.set_function(lambda: float(forwarder.oldest_s))
         metrics.FORWARD_REBUILDS.set_function(lambda: float(forwarder.rebuilds))
     return SealedLog(log, SqlTextKeys.of(settings), redactor_of(settings))
 

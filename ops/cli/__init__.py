@@ -42,7 +42,10 @@ COMMANDS = {
     "import": Entry("ops.cli.data:import_", "Add a data set's votes to the log: hh-rlhf, ultrafeedback, helpsteer3, arena, …"),
     "export": Entry("ops.cli.data:export", "Votes as a data set for TRL's trainers, or all events: JSON lines or Parquet."),
     "chaos": Entry("ops.cli.chaos:app", "Faults on purpose, and what became of the events: log."),
-    "bench": Entry("ops.cli.bench:app", "Benchmarks: gateway, engine, swap."),
+    "feedback": Entry("ops.cli.feedback:app", "What people say: tail, stats."),
+    "replay": Entry("ops.cli.replay:replay", "Rebuild the preference dataset from the log's first record, to the byte."),
+    "dead-letter": Entry("ops.cli.dead_letter:app", "Records that nobody could use: list, requeue."),
+    "bench": Entry("ops.cli.bench:app", "Benchmarks: gateway, engine, swap, log."),
 }
 
 

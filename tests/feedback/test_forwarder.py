@@ -105,6 +105,39 @@ def test_a_row_the_cluster_never_takes_becomes_a_dead_letter_and_stalls_nobody(o
     assert forwarder.rebuilds == 0
 
 
+def test_the_age_of_the_oldest_unsent_event_grows_until_it_is_sent(outbox: Outbox, start: Start):
+    cluster = Cluster()
+    cluster.plan = lambda rows: 0
+    now = 1000.0
+    outbox.log.append([rating("f1", time=990.0), rating("f2", time=995.0)])
+    forwarder = start(cluster, clock=lambda: now)
+    assert forwarder.oldest_s == 10.0
+    now = 1050.0
+    assert forwarder.oldest_s == 60.0
+    outbox.log.append([rating("from a clock that is ahead", time=9e9)])
+    cluster.plan = lambda rows: None
+    wait_until(lambda: forwarder.lag == 0, "all forwarded")
+    assert forwarder.oldest_s == 0.0
+
+
+def test_a_refused_row_is_kept_for_ever_and_sent_once_more_when_asked(outbox: Outbox, start: Start):
+    cluster = Cluster()
+    cluster.refused = {2}
+    forwarder = start(cluster)
+    outbox.log.append([rating("f1"), rating("f2", comment="large"), rating("f3")])
+    wait_until(lambda: forwarder.lag == 0, "all but one forwarded")
+    [letter] = [r.event.data for p in range(12) for r in outbox.log.read("dead-letter", p, 0)]
+    assert outbox.forget(before=1e12) == 3  # f1, f3 and the letter: the refused row is nowhere else
+    assert [row.seq for row in outbox.after(0, rows=9, size=10**6)] == [2]
+    assert not outbox.resend(letter.model_copy(update={"body": "of another outbox's row"}))
+    assert outbox.resend(letter)
+    wait_until(lambda: cluster.wire[-1][1] == 5, "sent under a new number")
+    assert not outbox.resend(letter)  # it is done
+    wait_until(lambda: forwarder.lag == 0, "noted")
+    assert outbox.log.append([rating("f2", comment="large")])[0].offset == 3  # its id is still its own
+    assert outbox.forget(before=1e12) == 1
+
+
 def test_only_one_of_two_forwarders_sends_and_the_other_takes_over(outbox: Outbox, start: Start):
     first, second = Cluster(), Cluster()
     outbox.log.append([rating("f1")])

@@ -10,13 +10,15 @@ from pathlib import Path
 import pytest
 from brokers import MockCluster, RealKafka, wait_until
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 from feedback_samples import rating
 from log_backends import KafkaBackend
 
+from feedback import kafka_log
 from feedback.kafka_log import KafkaLog
 from feedback.log import EventLog, LogError, LogUnavailable, TopicReader
 from feedback.partition import partition_of
+from ops.dead_letters import letters_of, requeue
 
 PRODUCE = 0
 
@@ -49,11 +51,37 @@ def test_without_kafka_it_opens_and_acknowledges_at_once_and_drains_later(on_moc
     check_all(log, 20)
 
 
-def test_reading_without_kafka_says_so_within_seconds(tmp_path: Path):
-    log = KafkaLog(tmp_path / "outbox.db", "127.0.0.1:1")
-    with pytest.raises(LogUnavailable, match="Kafka"):
+@pytest.mark.parametrize("servers", ["127.0.0.1:1", "[::1]:1,localhost:1", "PLAINTEXT://127.0.0.1:1"])
+def test_reading_without_kafka_says_so_at_once(tmp_path: Path, servers: str):
+    log = KafkaLog(tmp_path / "outbox.db", servers)
+    started = time.monotonic()
+    with pytest.raises(LogUnavailable, match="nobody listens"):
         log.end("feedback", 0)
+    assert time.monotonic() - started < 0.5
     log.close()
+
+
+def test_a_producer_that_wedges_is_given_up_and_its_successor_sends_everything(
+    on_mock_kafka: KafkaBackend, mock_kafka: MockCluster, monkeypatch: pytest.MonkeyPatch
+):
+    # kafka-python 3.0.12: once a batch of an idempotent producer has timed out, none of its later ones ever goes through.
+    wedging = {"enable_idempotence": True, "delivery_timeout_ms": 1000, "request_timeout_ms": 900, "linger_ms": 0}
+    monkeypatch.setitem(vars(kafka_log), "_PRODUCER", kafka_log._PRODUCER | wedging)
+    log = on_mock_kafka.open(ack_timeout_s=20)
+    append(log, 0, 20)
+    on_mock_kafka.settle()
+    mock_kafka.down()
+    append(log, 20, 40)
+    wait_until(lambda: log.forwarder.rebuilds == 1, "the wedged producer is given up")
+    mock_kafka.up()
+    append(log, 40, 60)
+    on_mock_kafka.settle()
+    check_all(log, 60)
+
+
+def test_the_producer_is_one_that_cannot_wedge_and_keeps_order():
+    safe = {"enable_idempotence": False, "max_in_flight_requests_per_connection": 1, "acks": "all"}
+    assert safe.items() <= kafka_log._PRODUCER.items()
 
 
 def test_a_broker_down_for_longer_than_the_watchdog_waits_wedges_nothing(on_mock_kafka: KafkaBackend, mock_kafka: MockCluster):
@@ -153,6 +181,17 @@ def test_an_event_too_large_for_a_brokers_own_limit_goes_to_the_dead_letters(rea
     assert letter.reason.startswith("refused: ")
     assert '"feedback_id":"f1"' in letter.body
     assert log.forwarder.rebuilds == 0
+    [requeued] = requeue(log, letters_of(log, "p"))
+    backend.settle()
+    assert requeued.outcome == "requeued"
+    assert numbers(log, "c1") == [0, 2]  # refused again
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic.topic)
+    resource.add_incremental_config(ConfigEntry("max.message.bytes", "1000000", incremental_operation=AlterConfigOpType.SET))
+    admin.incremental_alter_configs([resource])[resource].result(10)
+    wait_until(lambda: "1000000" in str(admin.describe_configs([resource])[resource].result(10)["max.message.bytes"]), "set")
+    assert sorted(each.outcome for each in requeue(log, letters_of(log, "p"))) == ["gone", "requeued"]
+    backend.settle()
+    assert numbers(log, "c1") == [0, 2, 1]
     backend.close()
 
 
