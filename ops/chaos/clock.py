@@ -28,7 +28,7 @@ def hour_wrong(folder: Path, size: Size) -> Outcome:
     log, ledger = SqliteLog(folder / "clock.db"), Ledger()
     now, events = time.time(), 6000 if size == "full" else 300
     targets = [f"clock-{n}" for n in range(6)]
-    log.append([_answer(target, now) for target in targets])
+    log.append([answered(target, now) for target in targets])
     problems = _receipts(now) + _ids(now)
     for number, error_s in zip(range(events), itertools.cycle(_ERRORS_S), strict=False):
         target = targets[number % len(targets)]
@@ -73,7 +73,8 @@ def _ids(now: float) -> list[str]:
     return [] if len(set(ids)) == len(ids) else ["an id was given twice"]
 
 
-def _answer(target: str, now: float) -> Event:
+def answered(target: str, now: float) -> Event:
+    """The answer that a target's events are about; ``now`` is in Unix seconds."""
     data = CompletionCreated(
         completion_id=target,
         conversation=target,

@@ -32,6 +32,11 @@ PLACES = {
             "brokers hung": "ops.chaos.broker_faults:brokers_hung",
             "brokers' errors": "ops.chaos.broker_faults:broker_errors",
             "leaders moved": "ops.chaos.broker_faults:leaders_moved",
+        },
+    ),
+    "mock brokers, readers": Place(
+        "ops.chaos.kafka:mock",
+        {
             "readers come and go": "ops.chaos.takeover_faults:readers_come_and_go",
             "zombies fenced": "ops.chaos.takeover_faults:zombies_fenced",
         },

@@ -23,6 +23,9 @@ Action = Literal["full", "error", "killed", "torn", "power cut"]
 
 ACTIONS: tuple[Action, ...] = ("full", "error", "killed", "torn", "power cut")
 
+_LASTS = 5
+"""How many steps in a row there is no room for."""
+
 _OK, _FULL = 0, 13
 _WRITE, _SYNC, _TRUNCATE = 778, 1034, 1546
 """SQLITE_IOERR_WRITE, _FSYNC, _TRUNCATE: https://sqlite.org/rescode.html"""
@@ -73,11 +76,11 @@ class _File:
 
 
 class Faults:
-    """Lets ``count`` steps from number ``at`` on go wrong (1 is the first); with ``at`` 0 it only counts ``steps``."""
+    """Lets step number ``at`` go wrong (1 is the first); with ``at`` 0 it only counts ``steps``."""
 
-    def __init__(self, action: Action, at: int, count: int = 1) -> None:
-        self.steps = 0
-        self._action, self._at, self._count = action, at, count
+    def __init__(self, action: Action, at: int) -> None:
+        self.steps, self.at = 0, at
+        self._action = action
         self._files: dict[int, _File] = {}
         self._made: dict[int, _Methods] = {}
         library = ctypes.CDLL(_sqlite3.__file__)  # finds what the module is linked with
@@ -137,7 +140,7 @@ class Faults:
 
     def _now(self) -> bool:
         self.steps += 1
-        return self._at <= self.steps < self._at + self._count if self._at else False
+        return self.at <= self.steps < self.at + (_LASTS if self._action == "full" else 1) if self.at else False
 
     def _remember(self, file: int, place: int, size: int) -> None:
         known = self._files[file]
