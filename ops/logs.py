@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import suppress
+from typing import TextIO, cast
 
 import structlog
 
@@ -21,7 +22,7 @@ def configure_logs(process: str) -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(),
         ],
-        logger_factory=structlog.WriteLoggerFactory(file=Errors())  # type: ignore[arg-type],
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, Errors())),
     )
     structlog.contextvars.bind_contextvars(process=process)
 

@@ -201,7 +201,7 @@ class Workers:
         return 0
 
     def _tell(self) -> None:
-        """Who runs, for operators and scripts: ``run/gateway.json``. A disk that takes no file is asked again at the next tick."""
+        """Who runs, for operators and scripts: ``run/gateway.json``. A full disk is asked again at the next tick."""
         workers = [worker.process.pid for worker in self._now]
         if workers == self._told or len(workers) < self._plan.workers:
             return

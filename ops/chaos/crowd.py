@@ -34,7 +34,7 @@ class Reply:
 
 
 class Connection:
-    """One keep-alive connection, opened anew after any failure. A reply that does not come whole is an OSError or HTTPException."""
+    """One keep-alive connection, opened anew after any failure. Without a whole reply: OSError or HTTPException."""
 
     def __init__(self, port: int, key: str, timeout_s: float) -> None:
         self._http = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
@@ -124,6 +124,11 @@ class Crowd:
         """Until one more is acknowledged; how long it took."""
         return self.wait_for(self.acknowledged + 1, seconds)
 
+    def wait_refused(self) -> None:
+        """Until somebody is told 503 from now on."""
+        before = self.failures[str(_BUSY)]
+        wait_until(lambda: self.failures[str(_BUSY)] > before, "feedback is refused with 503", 15)
+
     def finish(self, seconds: float) -> None:
         """Until all of them have sent all."""
         wait_until(lambda: not self.at_work, "all feedback is acknowledged", seconds)
@@ -152,7 +157,7 @@ class Crowd:
             return True
         self.failures[str(reply.status)] += 1
         if reply.status != _BUSY or reply.retry_after is None:
-            self.unwanted[f"status {reply.status} without retry-after" if reply.status == _BUSY else f"status {reply.status}"] += 1
+            self.unwanted[
+                f"status {reply.status} without retry-after" if reply.status == _BUSY else f"status {reply.status}"
+            ] += 1
         return False
-
-

@@ -16,7 +16,7 @@ from ops.chaos.crowd import Answered, Connection, Crowd, Reply
 from ops.chaos.gateway import Gateway
 from ops.chaos.ledger import Ledger
 from ops.chaos.proxy import Mode, Proxy
-from ops.chaos.scenario import Outcome, Size, pause, wait_until
+from ops.chaos.scenario import Outcome, Size, pause
 
 _CLIENTS = 8
 
@@ -69,8 +69,7 @@ def disk_full(gateway: Gateway, size: Size) -> Outcome:
         for time in range(times):
             crowd.wait_for_another()
             with _no_room(gateway):
-                refused_before = crowd.failures["503"]
-                wait_until(lambda before=refused_before: crowd.failures["503"] > before, "feedback is refused with 503", 15)
+                crowd.wait_refused()
                 taken = crowd.acknowledged
                 _chat_goes_on(gateway, f"full-{time}")
                 pause(lasts_s)
@@ -104,9 +103,8 @@ def log_locked(gateway: Gateway, size: Size) -> Outcome:
             crowd.wait_for_another()
             with closing(sqlite3.connect(gateway.settings.log_path, timeout=10, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
-                refused = crowd.failures["503"]
                 _chat_goes_on(gateway, f"locked-{time}")
-                wait_until(lambda before=refused: crowd.failures["503"] > before, "feedback is refused with 503", 15)
+                crowd.wait_refused()
                 other.execute("ROLLBACK")
             recovery = max(recovery, crowd.wait_for_another())
     return _outcome(gateway, crowd, times, recovery)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from feedback.events import Event, FeedbackSet, Rating, Target
 from feedback.join import Joiner
 from feedback.log import EventLog, Record, TopicReader
+from ops.chaos.scenario import wait_until
 
 
 class Tally(NamedTuple):
@@ -62,10 +63,18 @@ class Ledger:
     def total(self) -> int:
         return self._total
 
+    def wait_for(self, total: int, seconds: float) -> float:
+        """Until so many were acknowledged; how long it took. Raises `ops.chaos.scenario.Stuck`."""
+        return wait_until(lambda: self.total >= total, f"{total} events are acknowledged", seconds)
+
     def check(self, records: Iterable[Record]) -> Tally:
         """``records`` as a reader of the feedback topic sees them."""
+        return self.tally(name for record in records if (name := name_of(record.event)) is not None)
+
+    def tally(self, read: Iterable[tuple[str, int]]) -> Tally:
+        """``read``: target and number of events in a reader's order."""
         with self._lock:
-            return tally(self._numbers, (name for record in records if (name := name_of(record.event)) is not None))
+            return tally(self._numbers, read)
 
     def check_log(self, log: EventLog) -> Tally:
         return self.check(TopicReader(log, "feedback").drain())

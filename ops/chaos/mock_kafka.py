@@ -10,7 +10,7 @@ import ctypes
 import importlib.util
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from ctypes import POINTER, c_char_p, c_int, c_int16, c_int32, c_size_t, c_void_p
 from pathlib import Path
@@ -98,8 +98,12 @@ class MockCluster:
             self._check(self._lib.rd_kafka_mock_broker_set_rtt(self._cluster, broker, milliseconds))
 
     def move_leader(self, topic: str, partition: int, broker: int) -> None:
+        self.move_leaders(topic, [partition], broker)
+
+    def move_leaders(self, topic: str, partitions: Iterable[int], broker: int) -> None:
         with self._awake():
-            self._check(self._lib.rd_kafka_mock_partition_set_leader(self._cluster, topic.encode(), partition, broker))
+            for partition in partitions:
+                self._check(self._lib.rd_kafka_mock_partition_set_leader(self._cluster, topic.encode(), partition, broker))
 
     def inject_errors(self, api_key: int, *codes: int) -> None:
         """Answer the next requests of one API (0 = Produce, 1 = Fetch, …) with these Kafka error codes, in turn."""

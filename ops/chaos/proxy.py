@@ -22,13 +22,13 @@ _HARD = struct.pack("ii", 1, 0)
 
 
 class Proxy:
-    """Stands on ``port`` in front of a port of this machine; ``mode`` may be changed at any time."""
+    """Stands on ``port`` in front of the port ``upstream`` of this machine; ``mode`` may be changed at any time."""
 
-    def __init__(self, upstream: int, port: int = 0) -> None:
+    def __init__(self, upstream: int = 0) -> None:
         self.mode: Mode = "pass"
-        self._upstream = upstream
+        self.upstream = upstream
         self._open = True
-        self._listening = socket.create_server(("127.0.0.1", port), backlog=256)
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=256)
         self._listening.settimeout(_TICK_S)
         self.port: int = self._listening.getsockname()[1]
         self._threads: list[threading.Thread] = []
@@ -52,7 +52,7 @@ class Proxy:
             except TimeoutError:
                 continue
             try:
-                server = socket.create_connection(("127.0.0.1", self._upstream), 5)
+                server = socket.create_connection(("127.0.0.1", self.upstream), 5)
             except OSError:
                 client.close()
                 continue

@@ -1,4 +1,4 @@
-"""The scenarios of ``plaudit chaos log``, by what they are done to. Each place is a process of its own; places run side by side."""
+"""The scenarios of ``plaudit chaos log``, by what they are done to: each place is a process, beside the others."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import NamedTuple
 
 
 class Place(NamedTuple):
-    """``opened``: ``module:function`` that takes a fresh folder and a size; what it yields, the scenarios get one after another."""
-
     opened: str
+    """``module:function`` that takes a fresh folder and a size; what it yields is given to one scenario after another."""
     scenarios: dict[str, str]
     """``module:function`` by name; a function's docstring says what is done."""
 
@@ -23,6 +22,37 @@ PLACES = {
             "killed on a full disk": "ops.chaos.gateway_faults:killed_on_a_full_disk",
             "log locked": "ops.chaos.gateway_faults:log_locked",
             "bad network to the gateway": "ops.chaos.gateway_faults:bad_network",
+        },
+    ),
+    "mock brokers": Place(
+        "ops.chaos.kafka:mock",
+        {
+            "forwarder killed": "ops.chaos.broker_faults:forwarder_killed",
+            "brokers down": "ops.chaos.broker_faults:brokers_down",
+            "brokers hung": "ops.chaos.broker_faults:brokers_hung",
+            "brokers' errors": "ops.chaos.broker_faults:broker_errors",
+            "leaders moved": "ops.chaos.broker_faults:leaders_moved",
+        },
+    ),
+    "mock brokers, readers": Place(
+        "ops.chaos.kafka:mock",
+        {
+            "readers come and go": "ops.chaos.takeover_faults:readers_come_and_go",
+            "zombies fenced": "ops.chaos.takeover_faults:zombies_fenced",
+        },
+    ),
+    "disk": Place(
+        "ops.chaos.disk:opened",
+        {
+            "every step to the disk": "ops.chaos.disk:every_step",
+            "clock an hour wrong": "ops.chaos.clock:hour_wrong",
+        },
+    ),
+    "real broker": Place(
+        "ops.chaos.kafka:real",
+        {
+            "broker killed": "ops.chaos.broker_faults:broker_killed",
+            "bad network to Kafka": "ops.chaos.broker_faults:bad_network",
         },
     ),
 }

@@ -36,7 +36,7 @@ def log(
     only: Annotated[list[str] | None, typer.Option("--only", help="A scenario's name; may be given again.")] = None,
     json: Json = False,
 ) -> None:
-    """Kill, cut and fill everything that feedback passes on its way into the log: nothing acknowledged may be lost or count twice."""
+    """Kill, cut and fill what feedback passes on its way into the log: nothing acknowledged may be lost or count twice."""
     from ops.chaos.run import run
     from ops.up import stop_on_signals
 
