@@ -7,10 +7,9 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from compose_file import OURS, ROOT, SECRETS, SERVICES, substituted
 from sqlalchemy import make_url
 from typer.testing import CliRunner
 
@@ -19,29 +18,7 @@ from feedback.log import PARTITIONS
 from ops.cli import COMMANDS, app
 from ops.settings import Settings
 
-ROOT = Path(__file__).parent.parent.parent
-TEXT = (ROOT / "docker-compose.yml").read_text()
-COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = {name: service for name, service in SERVICES.items() if service["image"].startswith("plaudit:")}
 DOCKERFILE = (ROOT / "ops/install/Dockerfile").read_text()
-
-SECRETS = {"PLAUDIT_SECRET": "s" * 64, "PLAUDIT_DATABASE_PASSWORD": "d" * 64}
-
-VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
-
-
-def substituted(value: str, environment: dict[str, str]) -> str:
-    """A value as Compose reads it: ``${NAME:-default}`` and ``${NAME:?message}``."""
-
-    def replace(match: re.Match[str]) -> str:
-        name, form, text = match.groups()
-        if name in environment:
-            return environment[name]
-        assert form == "-", f"{name}: {text or 'no default'}"
-        return text
-
-    return VARIABLE.sub(replace, value)
 
 
 def test_every_process_has_its_container_and_every_command_is_a_real_one():
