@@ -20,6 +20,7 @@ from brokers import wait_until
 COVERED: list[str] = []
 """What the tests have run against."""
 
+OWNER = "plaudit"
 PASSWORD = "words-of-their-own"
 
 _AS_ROOT = "postgres"
@@ -37,7 +38,7 @@ class PostgresServer:
     """Its owner is called ``plaudit``, as in docker-compose.yml, and must give a password. Nothing about fsync is changed."""
 
     def __init__(self, home: Path) -> None:
-        self._home = home
+        self.home = home
         self._folder = Path(tempfile.mkdtemp(prefix="pg-"))  # pytest's folders are closed to the user it may have to run as
         self._user = pwd.getpwnam(_AS_ROOT) if os.getuid() == 0 else None
         if self._user is not None:
@@ -49,7 +50,7 @@ class PostgresServer:
         self._process: subprocess.Popen[bytes] | None = None
         password = self._folder / "password"
         password.write_text(PASSWORD)
-        flags = ["-D", str(self._folder / "data"), "-U", "plaudit", "--auth=scram-sha-256", f"--pwfile={password}", "--no-sync"]
+        flags = ["-D", str(self._folder / "data"), "-U", OWNER, "--auth=scram-sha-256", f"--pwfile={password}", "--no-sync"]
         done = self._popen("initdb", *flags, "-E", "UTF8", "--locale=C.UTF-8")
         said, _ = done.communicate(timeout=60)
         assert done.returncode == 0, said.decode()
@@ -60,7 +61,7 @@ class PostgresServer:
         return (self._folder / "log").read_text()
 
     def url(self, name: str = "postgres") -> str:
-        return f"postgresql://plaudit:{PASSWORD}@127.0.0.1:{self.port}/{name}"
+        return f"postgresql://{OWNER}:{PASSWORD}@127.0.0.1:{self.port}/{name}"
 
     def create(self, name: str | None = None) -> str:
         """The URL of a new, empty database."""
@@ -117,7 +118,7 @@ class PostgresServer:
     def _popen(self, program: str, *flags: str, output: object = subprocess.PIPE) -> subprocess.Popen[bytes]:
         user = {} if self._user is None else {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
         pipes = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
-        command = [str(self._home / program), *flags]
+        command = [str(self.home / program), *flags]
         return subprocess.Popen(command, cwd=self._folder, **pipes, **user)  # type: ignore[call-overload,no-any-return]
 
 

@@ -7,10 +7,10 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
+from compose_file import OURS, ROOT, SECRETS, SERVICES, substituted
+from sqlalchemy import make_url
 from typer.testing import CliRunner
 
 from feedback.events import TOPICS
@@ -18,27 +18,7 @@ from feedback.log import PARTITIONS
 from ops.cli import COMMANDS, app
 from ops.settings import Settings
 
-ROOT = Path(__file__).parent.parent.parent
-TEXT = (ROOT / "docker-compose.yml").read_text()
-COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
-SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-OURS = {name: service for name, service in SERVICES.items() if service["image"].startswith("plaudit:")}
 DOCKERFILE = (ROOT / "ops/install/Dockerfile").read_text()
-
-VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
-
-
-def substituted(value: str, environment: dict[str, str]) -> str:
-    """A value as Compose reads it: ``${NAME:-default}`` and ``${NAME:?message}``."""
-
-    def replace(match: re.Match[str]) -> str:
-        name, form, text = match.groups()
-        if name in environment:
-            return environment[name]
-        assert form == "-", f"{name}: {text or 'no default'}"
-        return text
-
-    return VARIABLE.sub(replace, value)
 
 
 def test_every_process_has_its_container_and_every_command_is_a_real_one():
@@ -63,18 +43,37 @@ def test_every_variable_of_a_container_is_a_setting_and_its_value_is_valid(name,
     for variable, value in OURS[name]["environment"].items():
         assert variable.startswith("PLAUDIT_")
         assert variable.removeprefix("PLAUDIT_").partition("__")[0].lower() in Settings.model_fields, variable
-        monkeypatch.setenv(variable, substituted(value, {"PLAUDIT_SECRET": "s" * 64}))
+        monkeypatch.setenv(variable, substituted(value, SECRETS))
     settings = Settings()
     assert settings.data_dir == Path("/data")
     assert settings.log_backend == "kafka"
     assert settings.kafka_bootstrap_servers == "kafka:9092"
+    if name in ("gateway", "trainer", "controller"):
+        assert settings.database_url is not None
+        password = SECRETS["PLAUDIT_DATABASE_PASSWORD"]
+        assert settings.database_url.get_secret_value() == f"postgresql://plaudit:{password}@postgres:5432/plaudit"
+    else:
+        assert settings.database_url is None
     assert settings.adapters_dir == Path("/data/adapters")
 
 
-def test_a_secret_must_be_given_and_the_message_says_how():
-    secret = SERVICES["gateway"]["environment"]["PLAUDIT_SECRET"]
-    with pytest.raises(AssertionError, match="openssl rand -hex 32"):
-        substituted(secret, {})
+def test_secrets_must_be_given_and_the_message_says_how():
+    ours, theirs = SERVICES["gateway"]["environment"], SERVICES["postgres"]["environment"]
+    for secret in (ours["PLAUDIT_SECRET"], ours["PLAUDIT_DATABASE_URL"], theirs["POSTGRES_PASSWORD"]):
+        with pytest.raises(AssertionError, match="openssl rand -hex 32"):
+            substituted(secret, {})
+
+
+def test_postgres_has_the_database_that_the_others_ask_for_on_a_volume_and_says_when_it_is_well():
+    postgres = SERVICES["postgres"]
+    made = {name: substituted(value, SECRETS) for name, value in postgres["environment"].items()}
+    url = make_url(substituted(SERVICES["gateway"]["environment"]["PLAUDIT_DATABASE_URL"], SECRETS))
+    assert (url.username, url.database) == (made["POSTGRES_USER"], made["POSTGRES_DB"])
+    assert (url.password, url.host, url.port) == (made["POSTGRES_PASSWORD"], "postgres", 5432)
+    assert postgres["volumes"] == ["postgres:/var/lib/postgresql/data"]
+    how, program, *flags = postgres["healthcheck"]["test"]
+    assert (how, program) == ("CMD", "pg_isready")
+    assert {"--host=127.0.0.1", f"--username={url.username}", f"--dbname={url.database}"} <= set(flags)
 
 
 def test_only_the_gateway_has_ports_and_they_are_on_loopback():
@@ -120,14 +119,14 @@ def test_containers_start_once_what_they_need_is_there():
     for name in ("vllm", "vllm-gpu"):
         assert set(SERVICES[name]["depends_on"]) == {"prepare"}
     for name in ("gateway", "trainer", "controller"):
-        assert set(SERVICES[name]["depends_on"]) == {"prepare", "kafka-init"}
+        assert set(SERVICES[name]["depends_on"]) == {"prepare", "kafka-init", "postgres"}
 
 
 def test_everything_that_stays_up_has_a_health_check_and_images_are_pinned():
     for name, service in SERVICES.items():
         if service["restart"] == "unless-stopped":
             assert {"test", "interval", "timeout", "start_period"} <= set(service["healthcheck"]), name
-        assert re.search(r":(\d+\.\d+\.\d+|cpu|gpu)$", substituted(service["image"], {})), service["image"]
+        assert re.search(r":(\d+\.\d+[\w.-]*|cpu|gpu)$", substituted(service["image"], {})), service["image"]
     assert {name: service.get("profiles") for name, service in SERVICES.items() if "profiles" in service} == {
         "vllm": ["cpu"],
         "vllm-gpu": ["gpu"],

@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import threading
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
@@ -26,8 +27,9 @@ def word_of(model: str) -> str:
 
 
 class ChatUpstream:
-    def __init__(self, port: int = 0) -> None:
-        self._port = port
+    def __init__(self, port: int = 0, path: Path | None = None) -> None:
+        """``path``: listens on a Unix socket there instead of on a port."""
+        self._port, self._path = port, path
         self.requests: list[dict[str, Any]] = []
         self.aborted = 0
         self.running = 0
@@ -82,9 +84,12 @@ class ChatUpstream:
         app.router.add_get("/health", self._health)
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", self._port, reuse_address=True)
-        await site.start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        if self._path is None:
+            await web.TCPSite(runner, "127.0.0.1", self._port, reuse_address=True).start()
+            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        else:
+            await web.UnixSite(runner, self._path).start()
+            self.url = f"unix:{self._path}"
         self._started.set()
         await self._stop.wait()
         await runner.cleanup()
