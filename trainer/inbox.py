@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from feedback.codec import no_target
 from feedback.events import CompletionCreated, RolloutChanged, Topic
+from feedback.importers.facts import ADAPTER as IMPORTED
 from feedback.join import Joiner, Vote
 from feedback.log import EventLog, TopicReader
 from ops import metrics
@@ -22,7 +23,7 @@ PlainOffsets = dict[str, dict[int, int]]
 
 _TOPICS: tuple[Topic, ...] = ("completions", "feedback", "control")
 MAX_PROMPTS = 4096
-"""The newest distinct ones that are kept to roll out on."""
+"""The newest distinct ones that are kept to roll out on; imported ones fill only the room that people's own leave."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Inbox:
         self._project = project
         self._deployment = Deployment.initial(project)
         self._prompts: dict[str, Prompt] = {}
+        self._imported: dict[str, Prompt] = {}
         self._votes: list[Vote] | None = None
         self._buried: set[str] = set()
 
@@ -73,7 +75,7 @@ class Inbox:
         return Batch(
             votes=tuple(self._votes),
             new=new_votes(self._votes, watermark),
-            prompts=tuple(self._prompts.values()),
+            prompts=prompts_of(tuple(self._prompts.values()), tuple(self._imported.values()), MAX_PROMPTS),
             champion=self._deployment.champion,
             offsets={reader.topic: dict(sorted(reader.offsets.items())) for reader in self.readers},
         )
@@ -94,16 +96,23 @@ class Inbox:
         prompt = completion.text.messages
         if any(message.role == "tool" or message.tool_calls for message in prompt):
             return  # its tools are not known here: nobody could answer it as it was meant
+        known = self._imported if completion.exposure.adapter == IMPORTED else self._prompts
         key = prompt_hash(prompt)
-        self._prompts.pop(key, None)
-        self._prompts[key] = prompt
-        if len(self._prompts) > MAX_PROMPTS:
-            del self._prompts[next(iter(self._prompts))]
+        known.pop(key, None)
+        known[key] = prompt
+        if len(known) > MAX_PROMPTS:
+            del known[next(iter(known))]
 
     def _report(self) -> None:
         counts = self._joiner.counts
         metrics.JOINED.set(counts.joined)
         metrics.JOIN_RATE.set(counts.joined / counts.feedback_read if counts.feedback_read else 1.0)
+
+
+def prompts_of(own: Sequence[Prompt], imported: Sequence[Prompt], most: int) -> tuple[Prompt, ...]:
+    """People's own prompts, and before them the newest imported ones that there is room for. Each is given oldest first."""
+    room = max(0, most - len(own))
+    return (*imported[max(0, len(imported) - room) :], *own)
 
 
 def new_votes(votes: Sequence[Vote], watermark: Mapping[str, Mapping[int, int]]) -> frozenset[str]:
