@@ -15,17 +15,15 @@ from feedback.join import Joiner, Vote
 from feedback.log import EventLog, Record, TopicReader
 from feedback.orphans import Orphans
 from feedback.raters.standing import Standings
-from feedback.seal import erased
 from ops import metrics
 from ops.deployment import Deployment
-from trainer.examples import Prompt, prompt_hash
+from trainer.examples import Prompt
+from trainer.prompts import Prompts
 
 PlainOffsets = dict[str, dict[int, int]]
 """Next offset to read, by topic and partition."""
 
 _TOPICS: tuple[Topic, ...] = ("completions", "feedback", "control")
-MAX_PROMPTS = 4096
-"""The newest distinct ones that are kept to roll out on."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,7 @@ class Inbox:
         self._joiner = Joiner(project)
         self._project = project
         self._deployment = Deployment.initial(project)
-        self._prompts: dict[str, tuple[Prompt, Record]] = {}
-        """Each with the completion that asked it last; its text is in the prompt alone."""
+        self._prompts = Prompts()
         self._erasures = Erasures()
         self._standings = Standings(project)
         self._votes: list[Vote] | None = None
@@ -69,9 +66,10 @@ class Inbox:
                 if record.event.project != self._project:
                     continue
                 if isinstance(data, CompletionCreated):
-                    self._note(data, record)
+                    if not self._erasures.covers(record):
+                        self._prompts.add(data, record)
                 elif self._erasures.add(record):
-                    self._prompts = {key: asked for key, asked in self._prompts.items() if not self._erasures.covers(asked[1])}
+                    self._prompts.forget(self._erasures.covers)
                 elif isinstance(data, RolloutChanged):
                     self._deployment = self._deployment.after(data, record.event.time)
                 else:
@@ -86,13 +84,14 @@ class Inbox:
         """
         if self._votes is None:
             self._votes = self._standings.heard(self._joiner.votes())
+        prompts = self._prompts.newest()
         return Batch(
             votes=tuple(self._votes),
             new=new_votes(self._votes, watermark),
-            prompts=tuple(prompt for prompt, _ in self._prompts.values()),
+            prompts=tuple(prompt for prompt, _ in prompts),
             champion=self._deployment.champion,
             offsets={reader.topic: dict(sorted(reader.offsets.items())) for reader in self.readers},
-            people=_people(self._votes, [asked for _, asked in self._prompts.values()]),
+            people=_people(self._votes, [asked.record for asked in prompts]),
         )
 
     def bury(self, now: float, hours: float) -> int:
@@ -101,18 +100,6 @@ class Inbox:
         It still counts should the completion come. Returns how many are new there. Raises `feedback.log.LogError`.
         """
         return self._orphans.bury(self._log, now, hours)
-
-    def _note(self, completion: CompletionCreated, record: Record) -> None:
-        if completion.outcome != "ok" or not completion.text.messages or self._erasures.covers(record):
-            return
-        prompt = completion.text.messages
-        if any(message.role == "tool" or message.tool_calls for message in prompt):
-            return  # its tools are not known here: nobody could answer it as it was meant
-        key = prompt_hash(prompt)
-        self._prompts.pop(key, None)
-        self._prompts[key] = prompt, Record(record.position, erased(record.event))
-        if len(self._prompts) > MAX_PROMPTS:
-            del self._prompts[next(iter(self._prompts))]
 
     def _report(self) -> None:
         counts = self._joiner.counts
