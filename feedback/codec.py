@@ -20,7 +20,7 @@ MAX_EVENT_BYTES = 900_000
 
 _DEAD_LETTER_CHARACTERS = 65_536
 
-_TEXT = {"judgement": {"comment", "text"}, "changes": {"comment", "text"}}
+_TEXT: dict[str, Any] = {"judgement": {"comment", "text"}, "changes": {"comment", "text"}, "sealed": True}
 """What people wrote, in feedback: erasing it must not leave a copy behind."""
 
 _TOMBSTONES: dict[Topic, str] = {

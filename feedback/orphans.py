@@ -6,9 +6,11 @@ the log, so it is kept once. No text is held, only ids: about 130 bytes a comple
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from feedback.codec import no_target
 from feedback.events import CompletionCreated, DeadLetter, FeedbackSet
-from feedback.log import EventLog, Record
+from feedback.log import EventConflict, EventLog, Record
 
 
 class Orphans:
@@ -45,7 +47,8 @@ class Orphans:
         letters = [no_target(record, now) for record in self.waiting(now, hours)]
         new = [letter for letter in letters if letter.id not in self._noted]
         if new:
-            log.append(new)
+            with suppress(EventConflict):  # a letter of an older form stands already
+                log.append(new)
             self._noted |= {letter.id for letter in new}
         return len(new)
 

@@ -48,6 +48,21 @@ def test_other_projects_are_left_alone():
     assert ids(watching(rating("f1", project="q", time=0)), 3 * HOUR, 2) == []
 
 
+def test_a_letter_is_the_same_whether_or_not_its_writers_text_was_erased_and_an_older_one_stands(opened):
+    log = opened()
+    late = rating("f1", "gone", time=0, comment="a canary sang")
+    erased = late.data.model_copy(
+        update={"judgement": late.data.judgement.model_copy(update={"comment": ""}), "sealed": "erased"}
+    )
+    assert watching(late).bury(log, 3 * HOUR, 2) == 1
+    _, letter = TopicReader(log, "dead-letter").drain()[0]
+    assert no_target(record(late.model_copy(update={"data": erased})), 3 * HOUR) == letter
+    older = letter.model_copy(update={"id": "dead-letter:no_target:feedback:0:1", "project": "older"})
+    log.append([older])
+    assert watching(completion("x1"), late).bury(log, 3 * HOUR, 2) == 1  # at offset 1: nothing is raised
+    assert [r.event for r in TopicReader(log, "dead-letter").drain() if r.event.id == older.id] == [older]
+
+
 def test_a_letter_is_written_once_by_any_number_of_watchers(opened):
     log = opened()
     late = record(rating("f1", "gone", time=0))
