@@ -57,7 +57,7 @@ def every_step(folder: Path, size: Size) -> Outcome:
         for path in place.parent.glob(f"{place.name}*"):
             path.unlink()
     note = f"{total} steps to the disk"
-    return Outcome(faults, acknowledged, lost, doubled, reordered, problems=tuple(problems[:5]), note=note)
+    return Outcome(faults, acknowledged, lost, doubled, reordered, problems=tuple(problems), note=note)
 
 
 def _run(place: Path, ledger: Ledger, action: Action, at: int, groups: int) -> _Ended:

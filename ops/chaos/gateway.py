@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from feedback.log import TopicReader
 from feedback.sqlite_log import SqliteLog
 from ops.bench.children import stop, wait_for
 from ops.bench.targets import gateway_settings, stub
+from ops.chaos.ledger import everything
 from ops.chaos.scenario import Size, wait_until
 from ops.cli import load
 from ops.environment import environment_of
@@ -101,7 +101,7 @@ class Gateway:
 
         def known() -> set[str]:
             with self.log() as log:
-                records = TopicReader(log, "completions").drain()
+                records = everything(log, "completions")
             return {id for record in records if (id := getattr(record.event.data, "completion_id", None)) is not None}
 
         wait_until(lambda: completions <= known(), "the answers are in the log", 20)

@@ -7,14 +7,17 @@ whatever id the log gave it. A retry that took effect a second time shows, and s
 from __future__ import annotations
 
 import threading
+import time as clock
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from feedback.events import Event, FeedbackSet, Rating, Target
+from feedback.events import Event, FeedbackSet, Rating, Target, Topic
 from feedback.join import Joiner
-from feedback.log import EventLog, Record, TopicReader
-from ops.chaos.scenario import wait_until
+from feedback.log import EventLog, LogUnavailable, Record, TopicReader
+from ops.chaos.scenario import Stuck, wait_until
+
+_READ_S = 60.0
 
 
 class Tally(NamedTuple):
@@ -77,18 +80,33 @@ class Ledger:
             return tally(self._numbers, read)
 
     def check_log(self, log: EventLog) -> Tally:
-        return self.check(TopicReader(log, "feedback").drain())
+        return self.check(everything(log, "feedback"))
 
     def standing(self, log: EventLog) -> list[str]:
         """What is wrong with the votes that stand in the end: one for each target, and it is the last acknowledged or later."""
-        records = TopicReader(log, "feedback").drain()
+        records = everything(log, "feedback")
         number = {record.event.id: name[1] for record in records if (name := name_of(record.event)) is not None}
         joiner = Joiner()
-        joiner.extend(TopicReader(log, "completions").drain())
+        joiner.extend(everything(log, "completions"))
         joiner.extend(records)
         votes = {vote.target.id: number[vote.feedback_id] for vote in joiner.votes() if vote.target.id in self._numbers}
         wrong = [target for target, numbers in self._numbers.items() if votes.get(target, -1) < max(numbers)]
         return [f"{len(wrong)} of {len(self._numbers)} standing votes are not the last acknowledged"] if wrong else []
+
+
+def everything(log: EventLog, topic: Topic) -> list[Record]:
+    """All records of a topic. A reader gives what it has got before a log fails: it is asked until there is no more."""
+    reader, deadline, records = TopicReader(log, topic), clock.monotonic() + _READ_S, list[Record]()
+    while True:
+        try:
+            batch = reader.drain()
+        except LogUnavailable as error:
+            if clock.monotonic() > deadline:
+                raise Stuck(f"the log could not be read: {error}") from error
+            continue
+        if not batch:
+            return records
+        records += batch
 
 
 def name_of(event: Event) -> tuple[str, int] | None:

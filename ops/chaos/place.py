@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
 
+from feedback.log import LogError
 from ops.chaos.scenario import NotRun, Outcome, Size, Stuck, failed
 from ops.chaos.scenarios import PLACES
 from ops.cli import load
@@ -44,8 +45,8 @@ def _outcome(scenario: Callable[[Any, Size], Outcome], stage: Any, size: Size) -
     """A scenario that gets stuck has failed; the ones after it are run all the same."""
     try:
         return scenario(stage, size)
-    except (Stuck, UserError) as error:
-        return failed(str(error))
+    except (Stuck, UserError, LogError, OSError, RuntimeError) as error:
+        return failed(f"{type(error).__name__}: {error}")
 
 
 def _say(folder: Path, **fields: Any) -> None:

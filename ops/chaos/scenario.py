@@ -12,6 +12,9 @@ from ops.errors import UserError
 
 Size = Literal["short", "full"]
 
+_SHOWN = 5
+"""So many problems of a scenario are told; of the others, their number."""
+
 
 class NotRun(UserError):
     """Something that a scenario needs is not on this machine; the message names it."""
@@ -46,7 +49,9 @@ class Outcome:
         return not broken and self.acknowledged > 0 and self.faults > 0
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"recovery_s": round(self.recovery_s, 2), "passed": self.passed}
+        more = len(self.problems) - _SHOWN
+        shown = [*self.problems[:_SHOWN], *([f"and {more} more"] if more > 0 else [])]
+        return asdict(self) | {"problems": shown, "recovery_s": round(self.recovery_s, 2), "passed": self.passed}
 
 
 def failed(problem: str) -> Outcome:
