@@ -28,11 +28,8 @@ FRESH_S = 1.0
 HELD_S = 300.0
 """How long an answer is believed while the database is away: so long may a revoked key go on in the worst case."""
 
-_PATIENCE_S = 1.0
-"""How long a request waits for the database that has an older answer to go on with."""
-
-_DEADLINE_S = 4.0
-"""The same for one that has none."""
+_PATIENCE_S = 3.0
+"""How long a request waits for the database before that is taken to be away: only the first ones do."""
 
 _RETRY_S = 1.0
 """While the database is away, it is asked again so often."""
@@ -76,7 +73,7 @@ class Recall:
         held = known is not None and now < known.at + HELD_S
         asking = self._look(question, look, now)
         if asking is not None and not (held and self._away):
-            done, _ = await asyncio.wait((asking,), timeout=_PATIENCE_S if held else _DEADLINE_S)
+            done, _ = await asyncio.wait((asking,), timeout=_PATIENCE_S)
             if not done:
                 self._lost("no answer in time")
             elif asking.exception() is None:

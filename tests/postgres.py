@@ -129,6 +129,8 @@ def postgres(require: Callable[[str, str], None]) -> Iterator[PostgresServer]:
     if home is None:
         require("postgres", "PostgreSQL is not installed (Debian: apt-get install postgresql)")
     assert home is not None
+    if os.getuid() == 0 and _AS_ROOT not in {user.pw_name for user in pwd.getpwall()}:
+        require("postgres", f"PostgreSQL does not run as root, and there is no user {_AS_ROOT}")
     server = PostgresServer(home)
     COVERED.append(f"PostgreSQL {home.parent.name}")
     yield server

@@ -123,6 +123,21 @@ def _log(settings: Settings) -> Finding:
     return Finding("event log", True, f"{events} events", "")
 
 
+def _database(settings: Settings) -> Finding:
+    if settings.database_url is None:
+        return Finding("database", True, f"a file: {settings.database_path}", "")
+    from ops.database import DatabaseUnavailable, database_of
+
+    engine = database_of(settings)
+    try:
+        with engine.connect():
+            return Finding("database", True, "PostgreSQL answers", "")
+    except DatabaseUnavailable as error:
+        return Finding("database", False, str(error), "start it, or set PLAUDIT_DATABASE_URL to where it is")
+    finally:
+        engine.dispose()
+
+
 CHECKS: tuple[Callable[[Settings], Finding], ...] = (
     _python,
     _engine_package,
@@ -133,4 +148,5 @@ CHECKS: tuple[Callable[[Settings], Finding], ...] = (
     _port,
     _model,
     _log,
+    _database,
 )

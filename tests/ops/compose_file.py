@@ -85,7 +85,7 @@ class Services:
             argv = self._argv(SERVICES[name]["command"])
             self.running[name] = subprocess.Popen(argv, env=self.environment(name), cwd=self.folder, stdout=log, stderr=log)
 
-    def wait_until_healthy(self, name: str, seconds: float = 60) -> None:
+    def wait_until_healthy(self, name: str, seconds: float = 150) -> None:
         def is_healthy() -> bool:
             process = self.running.get(name)
             assert process is None or process.poll() is None, f"{name} has ended: {self.log(name).read_text()}"

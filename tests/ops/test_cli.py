@@ -229,3 +229,15 @@ def test_the_doctor_finds_this_machine_fit(tmp_path):
     assert findings["vLLM"]["ok"]
     assert findings["no stray torch packages"]["ok"]
     assert findings["port"]["figure"] == "1 is free"
+
+
+def test_a_database_that_is_not_there_is_one_line_without_its_password(tmp_path):
+    nowhere = "postgresql://plaudit:hunter2@127.0.0.1:1/plaudit"
+    told = plaudit("keys", "list", data_dir=tmp_path, PLAUDIT_DATABASE_URL=nowhere)
+    (line,) = told.stderr.splitlines()
+    assert (told.returncode, told.stdout) == (2, "")
+    assert line.startswith("plaudit: the database 127.0.0.1:1/plaudit does not answer:")
+    found = plaudit("doctor", "--json", data_dir=tmp_path, PLAUDIT_DATABASE_URL=nowhere)
+    (finding,) = [row for row in json.loads(found.stdout) if row["check"] == "database"]
+    assert (found.returncode, finding["ok"]) == (1, False)
+    assert "hunter2" not in told.stderr + found.stdout
