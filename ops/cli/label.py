@@ -169,6 +169,26 @@ def raters(only: _Only = None, data_dir: DataDir = None, project: Project = None
     print_table("Raters", columns, [_rater_row(row) for row in rows])
 
 
+@app.command()
+def agreement(only: _Only = None, data_dir: DataDir = None, project: Project = None, json: Json = False) -> None:
+    """How far annotators agree beyond chance, each beside the majority, and what is so by all of them (Dawid-Skene)."""
+    settings = settings_from(data_dir, project=project)
+    streams = open_streams(settings)
+    chosen = streams.list([settings.project]) if only is None else [_find(streams, settings, only)]
+    with open_log_of(settings) as log:
+        found = [load("serving.labeling.agreement:agreement")(streams, stream, log) for stream in chosen]
+    if json:
+        print_json([one.model_dump(mode="json") for one in found])
+        return
+    for one in found:
+        counts = f"{one.judgements} judgements of {one.items} items, {one.overlapping} of them by several"
+        print(f"{one.name}: alpha {_figure(one.alpha)}; {counts}")
+        rows = [[r.rater, r.judged, r.shared, _percent(r.agreed), _figure(r.kappa)] for r in one.raters]
+        print_table("Raters", ["rater", "judged", "with a majority", "agreed", "kappa"], rows)
+        items = [[c.item, ", ".join(c.completion_ids), c.label, _percent(c.probability), c.raters] for c in one.consensus]
+        print_table("Consensus", ["id", "about", "label", "probability", "raters"], items)
+
+
 def _views(name: str, only: str | None, settings: Settings) -> list[dict[str, Any]]:
     streams = open_streams(settings)
     view = load(f"serving.labeling.statistics:{name}")
@@ -247,6 +267,10 @@ def _task_cell(row: dict[str, Any], column: str) -> Any:
 
 def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.0%}"
+
+
+def _figure(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.2f}"
 
 
 def _seconds(seconds: float | None) -> str:

@@ -60,6 +60,9 @@ def test_a_stream_is_made_filled_worked_on_looked_at_and_closed(folder: Path, tm
     assert [(task["outcome"], task["reason"]) for task in (first, second)] == [("answered", None), ("skipped", "unclear")]
     for arguments, shown in ((("streams", "list"), "3/100"), (("raters",), "50%"), (("tasks",), "unclear")):
         assert shown in label(folder, *arguments)
+    (agreed,) = told(folder, "agreement")
+    assert (agreed["judgements"], agreed["alpha"], agreed["consensus"][0]["label"]) == (1, None, "1")
+    assert "alpha undefined; 1 judgements of 1 items" in label(folder, "agreement", "--stream", "work")
     assert told(folder, "streams", "draw", "work") == {"added": 0}
     assert told(folder, "streams", "close", made["id"])["closed"] is not None
 
