@@ -2,10 +2,9 @@
 
 Found: e-mail addresses, phone numbers, payment cards (13 to 19 digits that pass Luhn's check), IBANs (ISO 13616, with their
 check digits) and IP addresses; each is replaced by its kind in brackets. Names, addresses, dates of birth and whatever else has
-no form are not: this lessens what is kept, it does not make anybody anonymous. Of 3 000 generated data in
-common forms all are found (tests/feedback/test_redact.py), but whoever wrote the generator knew the patterns: of what people
-really write less will be, and a number in words, or split over two messages, is not. Every quantifier is bounded: time is linear in
-the text.
+no form are not: this lessens what is kept, it makes nobody anonymous. Of 3 000 generated data in common forms all are found
+(tests/feedback/test_redact.py), but whoever wrote the generator knew the patterns: of what people really write it will be less,
+and a number in words, or split over two messages, is not found. Every quantifier is bounded: time is linear in the text.
 """
 
 from __future__ import annotations

@@ -147,6 +147,7 @@ class SqlTextKeys:
             for some in _portions([*{owner for owner, _ in missing}]):
                 with self._engine.connect() as connection:
                     rows = [row for row in _rows_of(connection, some) if (_owner(row), row.version) in missing]
+                _check_all_there(rows, {want for want in missing if want[0] in some})
                 read = {(_owner(row), row.version): self._unwrap(row) for row in rows if row.wrapped != _DESTROYED}
                 keys |= read
                 _remember(self._found, read)
@@ -295,6 +296,15 @@ def _context(owner: Owner, version: int) -> bytes:
 
 def _owner(row: Any) -> Owner:
     return Owner(row.project, row.user)
+
+
+def _check_all_there(rows: Sequence[Any], wanted: Collection[tuple[Owner, int]]) -> None:
+    """A destroyed key's row stays: one that is missing was made in another database. Its text is not to be taken for erased."""
+    lacking = {want for want in wanted if want not in {(_owner(row), row.version) for row in rows}}
+    if lacking:
+        (owner, version) = min(lacking)
+        text = f"the key {version} of {owner.project}/{owner.user} and {len(lacking) - 1} more are not in this database"
+        raise LogUnavailable(f"users' text keys: {text}: give all processes the same PLAUDIT_DATABASE_URL, or restore it")
 
 
 def _portions(owners: Sequence[Owner]) -> Iterator[Sequence[Owner]]:

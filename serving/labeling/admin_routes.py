@@ -132,7 +132,7 @@ def _check_item(stream: Stream, item: NewItem, answers: dict[str, Found], param:
     if not fewest <= count <= most or count < len(item.completion_ids):
         text = f"'{param}' has {len(item.completion_ids)} answers: a {stream.plan.kind} is about {fewest} to {most}, each once."
         raise InvalidRequest(text, param=f"{param}.completion_ids")
-    if len({(answers[id].completion.conversation, answers[id].completion.prompt_hash) for id in item.completion_ids}) > 1:
+    if len({answers[id].question for id in item.completion_ids}) > 1:
         text = f"'{param}' has answers to different questions: take answers to one."
         raise InvalidRequest(text, param=f"{param}.completion_ids")
     if item.right is not None:

@@ -64,10 +64,9 @@ def _items(records: Iterable[Record], project: str, plan: StreamPlan, adapter: s
 
 def _groups(answers: Iterable[Found], most: int) -> Iterator[tuple[Found, ...]]:
     """Answers to one request, put together."""
-    open_groups: OrderedDict[tuple[str, str, str | None], list[Found]] = OrderedDict()
+    open_groups: OrderedDict[tuple[str, str | None], list[Found]] = OrderedDict()
     for answer in answers:
-        said = answer.completion
-        request = (said.conversation, said.prompt_hash, said.comparison_id)
+        request = (answer.question, answer.completion.comparison_id)
         group = open_groups.setdefault(request, [])
         group.append(answer)
         if len(group) == most:

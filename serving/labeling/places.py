@@ -10,6 +10,7 @@ from typing import NamedTuple
 from feedback.events import CompletionCreated
 from feedback.log import EventLog, OffsetOutOfRange, Record
 from feedback.partition import partition_of
+from feedback.splits import prompt_hash
 
 _BLOCK = 500
 _SKEW_S = 120.0
@@ -27,6 +28,11 @@ class Found(NamedTuple):
     place: Place
     project: str
     completion: CompletionCreated
+
+    @property
+    def question(self) -> str:
+        """Names what was asked, in which conversation. It is never kept: by it, an erased text could be guessed."""
+        return f"{self.completion.conversation}\0{prompt_hash(self.completion.text.messages)}"
 
 
 def dump_places(places: Sequence[Place]) -> str:

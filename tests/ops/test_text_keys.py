@@ -158,6 +158,15 @@ def test_what_is_sealed_with_a_destroyed_key_is_never_read(anywhere, clock):
     assert not opens(stale, theirs)
 
 
+def test_another_database_than_the_writers_is_no_erasure(opened, tmp_path, clock):
+    opened().newest([ALICE])
+    with (
+        openers(tmp_path / "other.db", clock) as open_other,
+        pytest.raises(LogUnavailable, match="p/alice and 0 more are not in"),
+    ):
+        open_other().find([(ALICE, 1)])
+
+
 def test_keys_are_not_known_before_the_first_look(opened):
     keys = opened()
     assert keys.known(ALICE) is None

@@ -24,7 +24,7 @@ SECRET = b"a secret for receipts in tests, long enough"
 
 
 def completion(name: str, *, question: str = "q", comparison: str | None = None, position: int = 0, **more: Any) -> Event:
-    """An answer; ``question`` is its conversation, its prompt and what its prompt's hash is."""
+    """An answer; ``question`` is its conversation and its prompt."""
     data: dict[str, Any] = {
         "completion_id": name,
         "comparison_id": comparison,
@@ -33,7 +33,6 @@ def completion(name: str, *, question: str = "q", comparison: str | None = None,
         "user": "u",
         "text": CompletionText(messages=(Message(role="user", content=f"asked {question}"),), answer=f"answer {name}"),
         "exposure": Exposure(completion_id=name, adapter=more.pop("adapter", "base")),
-        "prompt_hash": question,
     }
     time, project = more.pop("time", 100.0), more.pop("project", "default")
     return Event(id=f"e-{name}", time=time, project=project, key=question, data=CompletionCreated(**(data | more)))

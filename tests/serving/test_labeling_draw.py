@@ -81,6 +81,13 @@ def test_all_answers_to_one_question_are_ranked(w: World):
     assert sorted(item) == ["a", "b", "c"]
 
 
+def test_answers_to_different_questions_of_one_conversation_are_no_item(w: World):
+    for n, asked in enumerate(("first", "second")):
+        text = {"messages": [{"role": "user", "content": asked}], "answer": "yes"}
+        w.log.append([completion(f"x{n}", question="q", text=text)])
+    assert names(w, w.stream(kind="ranking")) == []
+
+
 def test_random_draws_every_answer_equally_often(w: World):
     w.answered(*(f"x{n}" for n in range(4)))
     plan = StreamPlan(kind="rating", source={"rule": "random"})
