@@ -21,9 +21,10 @@ from feedback.events import (
     Rating,
     Target,
 )
+from feedback.log import Record
 from feedback.sqlite_log import SqliteLog
 from ops.errors import CommandError
-from ops.exporting import export
+from ops.exporting import export, raw_rows
 from ops.whole_files import whole_file
 
 ODD = 'a\u2028b\u2029c\x00d"e\\f\ng\r\nh\x85 =1+1 \U0001f600 </script>'
@@ -146,6 +147,28 @@ def test_raw_keeps_an_event_whose_text_was_erased_without_what_was_sealed(log, t
     (row,) = [row for row in lines(tmp_path / "r.jsonl") if row["erased"]]
     assert (row["id"], row["data"]["text"]["answer"], report["left_out"]) == ("e-x9", "", {"erased": 1})
     assert b"ciphertext" not in (tmp_path / "r.jsonl").read_bytes()
+
+
+class _Twice:
+    """A log that has stored each event of a SQLite log twice, as Kafka may."""
+
+    def __init__(self, log: SqliteLog) -> None:
+        self._log = log
+
+    def end(self, topic: Any, partition: int) -> int:
+        return 2 * self._log.end(topic, partition)
+
+    def read(self, topic: Any, partition: int, offset: int, limit: int) -> list[Record]:
+        (record,) = self._log.read(topic, partition, offset // 2, 1)
+        return [Record(record.position._replace(offset=offset), record.event)]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+
+def test_an_event_that_the_log_has_twice_is_exported_once(log):
+    rows = list(raw_rows(_Twice(log), "p"))  # type: ignore[arg-type]
+    assert sorted(row["id"] for row in rows) == ["e-x1", "e-x2", "e-x3", "f1", "f2", "f3"]
 
 
 @pytest.mark.parametrize("format", ["preference", "raw"])
