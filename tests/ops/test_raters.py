@@ -26,6 +26,7 @@ from ops.cli.audit import app as audit
 from ops.cli.raters import app
 from ops.controller import run
 from ops.errors import CommandError
+from ops.exporting import export
 from ops.raters import EVERY_S, Raters, RaterWatch
 from ops.secrets import load_secret, subkey
 from ops.settings import Settings
@@ -216,3 +217,11 @@ def test_an_operator_pauses_and_reinstates_by_hash_or_user_and_it_is_audited(fal
         ("rater.reinstate", "default/dot"),
         ("rater.pause", f"default/{alice}"),
     ]
+
+
+def test_votes_in_doubt_are_in_no_export_and_are_counted(fallen, log, tmp_path):
+    report = export(log, format="kto", project="default", path=tmp_path / "out.jsonl", parquet=False)
+    assert (report["votes"], report["left_out"]) == (180, {"unheard": 20})
+    assert (
+        export(log, format="raw", project="default", path=tmp_path / "raw.jsonl", parquet=False)["types"]["feedback.set"] == 200
+    )
