@@ -211,7 +211,7 @@ def test_an_operator_pauses_and_reinstates_by_hash_or_user_and_it_is_audited(fal
     alice = user_hash(subkey(load_secret(settings), "users"), "default", "alice")
     change = json.loads(paused.stdout)
     assert (change["rater"], change["state"], change["by"], change["reason"]) == (alice, "paused", "operator", "spam")
-    assert changes(log)[-1].rater == alice
+    assert [change.state for change in changes(log) if change.rater == alice] == ["paused"]
     tail = json.loads(CliRunner().invoke(audit, ["tail", "--json", "--data-dir", str(fallen)]).stdout)
     assert [(entry["what"], entry["target"]) for entry in tail] == [
         ("rater.reinstate", "default/dot"),
