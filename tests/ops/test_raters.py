@@ -20,6 +20,7 @@ from feedback.events import (
 )
 from feedback.ids import user_hash
 from feedback.log import LogUnavailable, TopicReader
+from feedback.replay import Point, replay
 from feedback.sqlite_log import SqliteLog
 from ops import metrics
 from ops.cli.audit import app as audit
@@ -219,9 +220,11 @@ def test_an_operator_pauses_and_reinstates_by_hash_or_user_and_it_is_audited(fal
     ]
 
 
-def test_votes_in_doubt_are_in_no_export_and_are_counted(fallen, log, tmp_path):
+def test_votes_in_doubt_are_in_no_export_and_no_replay(fallen, log, tmp_path):
     report = export(log, format="kto", project="default", path=tmp_path / "out.jsonl", parquet=False)
     assert (report["votes"], report["left_out"]) == (180, {"unheard": 20})
     assert (
         export(log, format="raw", project="default", path=tmp_path / "raw.jsonl", parquet=False)["types"]["feedback.set"] == 200
     )
+    assert len(replay(log, "default").lines) == 180
+    assert len(replay(log, "default", end=Point(time=4_999.0)).lines) == 200  # before the pause
