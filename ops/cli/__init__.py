@@ -39,6 +39,7 @@ COMMANDS = {
     "adapters": Entry("ops.cli.adapters:app", "Adapters: list, show."),
     "label": Entry("ops.cli.label:app", "Labeling: streams, tasks, raters, agreement."),
     "ab": Entry("ops.cli.ab:app", "The live experiment: status."),
+    "raters": Entry("ops.cli.raters:app", "Raters: list, show, pause, reinstate."),
     "import": Entry("ops.cli.data:import_", "Add a data set's votes to the log: hh-rlhf, ultrafeedback, helpsteer3, arena, …"),
     "export": Entry("ops.cli.data:export", "Votes as a data set for TRL's trainers, or all events: JSON lines or Parquet."),
     "chaos": Entry("ops.cli.chaos:app", "Faults on purpose, and what became of the events: log."),
