@@ -37,7 +37,7 @@ COMMANDS = {
     "erase-user": Entry("ops.cli.erase:erase_user", "Make what one person wrote unreadable, for ever."),
     "audit": Entry("ops.cli.audit:app", "What operators did: tail, verify."),
     "adapters": Entry("ops.cli.adapters:app", "Adapters: list, show."),
-    "label": Entry("ops.cli.label:app", "Labeling: streams, tasks, raters, agreement."),
+    "label": Entry("ops.cli.label:app", "Labeling: streams, tasks, raters, agreement, check."),
     "ab": Entry("ops.cli.ab:app", "The live experiment: status."),
     "raters": Entry("ops.cli.raters:app", "Raters: list, show, pause, reinstate."),
     "import": Entry("ops.cli.data:import_", "Add a data set's votes to the log: hh-rlhf, ultrafeedback, helpsteer3, arena, …"),
