@@ -1,6 +1,6 @@
 """Standing votes as rows of a data set, in the columns that TRL's trainers take (https://huggingface.co/docs/trl/dataset_formats).
 
-The same votes give the same rows in the same order. Beside TRL's columns each row says whose word it is: `About`.
+The same votes give the same rows in the same order. Beside TRL's columns each row says whose word it is: `ABOUT`.
 """
 
 from __future__ import annotations

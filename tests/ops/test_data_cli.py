@@ -9,6 +9,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from ops.cli.data import export, import_
+from ops.errors import CommandError
+
 
 def plaudit(*arguments: str, data_dir: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -60,8 +65,8 @@ def test_what_cannot_be_imported_is_one_line_and_status_2(tmp_path):
     assert (wrong.returncode, json.loads(wrong.stdout)["dropped"]) == (2, 3)
     assert wrong.stderr == f"plaudit: FILE={file!r}: none of its 3 rows could be used; is it really --format arena?\n"
     (tmp_path / "empty.jsonl").write_text("\n")
-    empty = plaudit("import", "--format", "arena", str(tmp_path / "empty.jsonl"), data_dir=tmp_path / "data")
-    assert (empty.returncode, "there are no rows in it" in empty.stderr) == (2, True)
+    with pytest.raises(CommandError, match="there are no rows in it"):
+        import_(str(tmp_path / "empty.jsonl"), "arena", data_dir=tmp_path / "data")
 
 
 def test_without_a_network_a_hub_id_is_refused_in_one_line(tmp_path):
@@ -74,9 +79,12 @@ def test_without_a_network_a_hub_id_is_refused_in_one_line(tmp_path):
 
 
 def test_a_name_that_does_not_fit_its_format_is_refused_before_anything_is_written(tmp_path):
-    for out, options, fix in (("a.parquet", [], "add --parquet"), ("a.jsonl", ["--parquet"], "name it .parquet")):
-        refused = plaudit("export", "--format", "kto", "--out", str(tmp_path / out), *options, data_dir=tmp_path / "data")
-        assert (refused.returncode, fix in refused.stderr) == (2, True)
-    refused = plaudit("export", "--format", "kto", "--out", str(tmp_path / "no" / "a.jsonl"), data_dir=tmp_path / "data")
-    assert (refused.returncode, "name a file in a folder that is there" in refused.stderr) == (2, True)
+    cases = (
+        ("a.parquet", False, "add --parquet"),
+        ("a.jsonl", True, "name it .parquet"),
+        ("no/a.jsonl", False, "name a file in a folder that is there"),
+    )
+    for out, parquet, fix in cases:
+        with pytest.raises(CommandError, match=f"--out='.*{out}': {fix}"):
+            export("kto", tmp_path / out, parquet, data_dir=tmp_path / "data")
     assert not (tmp_path / "data").exists()
