@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from feedback.events import CompletionCreated, Message, Preference, Rating
 from feedback.ids import text_hash
 from feedback.join import Vote
-from feedback.raters.weights import Weighed, batch_weights
+from feedback.raters.weights import Weighed, batch_weights, trusts
 
 Label = Literal["a", "b", "tie", "both_bad", "up", "down"]
 Prompt = tuple[Message, ...]
@@ -98,9 +98,10 @@ def _ended(completion: CompletionCreated) -> bool:
     return completion.finish_reason != "length"
 
 
-def believed(examples: Sequence[Example], trust: Mapping[str, float]) -> list[Example]:
-    """The examples with their weights multiplied by what their raters are trusted (see `feedback.raters.weights.trusts`)."""
-    return [replace(example, weight=example.weight * trust[example.rater]) for example in examples]
+def believed(votes: Sequence[Vote]) -> list[Example]:
+    """`examples_of` the votes, their weights multiplied by what their raters are trusted (see `feedback.raters.weights`)."""
+    trust = trusts(votes)
+    return [replace(example, weight=example.weight * trust[example.rater]) for example in examples_of(votes)]
 
 
 def weighted(examples: Sequence[Example]) -> list[Example]:

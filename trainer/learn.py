@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from feedback.raters.weights import trusts
 from ops.registry import GateResult
 from ops.settings import RewardSettings
 from trainer.checkpoint import JUDGE, REWARD, Loaded
-from trainer.examples import Division, Example, believed, digest, divide, examples_of, lessons, unseen
+from trainer.examples import Division, Example, believed, digest, divide, lessons, unseen
 from trainer.gates.learned import learned
 from trainer.inbox import Batch
 from trainer.policy import AdapterModel
@@ -59,7 +58,7 @@ class Learnt:
 
 def learn(model: AdapterModel, batch: Batch, before: Loaded, settings: RewardSettings, seed: int) -> Learnt:
     """Teach both from the batch's votes, going on from the last commit's models if votes are still divided as they were."""
-    division = divide(believed(examples_of(batch.votes), trusts(batch.votes)), settings.judge_share)
+    division = divide(believed(batch.votes), settings.judge_share)
     warm = before.state.divided_by == division.by
     cycle = before.state.cycle + 1
     sides = ((REWARD, before.reward, division.reward, division.judge), (JUDGE, before.judge, division.judge, division.reward))

@@ -24,14 +24,19 @@ _Rater = Annotated[str | None, typer.Argument(help="The rater's hash, as in 'pla
 _User = Annotated[
     str | None, typer.Option("--user", help="The application's own id of the user, instead of the hash.", show_default=False)
 ]
+_Stream = Annotated[
+    str | None, typer.Option("--stream", help="Votes of this labeling stream only, by its id. [default: all]", show_default=False)
+]
 _Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept.", show_default=False)]
 
 
 @app.command("list")
-def list_raters(data_dir: DataDir = None, project: Project = None, json: Json = False) -> None:
+def list_raters(stream: _Stream = None, data_dir: DataDir = None, project: Project = None, json: Json = False) -> None:
     """Every rater with a standing vote, the paused ones first."""
     settings = settings_from(data_dir, project=project)
-    reports = sorted(_reports(settings).values(), key=lambda report: (not report.standing.paused, -report.votes, report.rater))
+    reports = sorted(
+        _reports(settings, stream).values(), key=lambda report: (not report.standing.paused, -report.votes, report.rater)
+    )
     if json:
         print_json([_as_json(report) for report in reports])
         return
@@ -40,10 +45,17 @@ def list_raters(data_dir: DataDir = None, project: Project = None, json: Json = 
 
 
 @app.command()
-def show(rater: _Rater = None, user: _User = None, data_dir: DataDir = None, project: Project = None, json: Json = False) -> None:
+def show(
+    rater: _Rater = None,
+    user: _User = None,
+    stream: _Stream = None,
+    data_dir: DataDir = None,
+    project: Project = None,
+    json: Json = False,
+) -> None:
     """One rater: every figure with its 95 % interval, and how they stand."""
     settings = settings_from(data_dir, project=project)
-    report = _reports(settings).get(_hash(settings, rater, user))
+    report = _reports(settings, stream).get(_hash(settings, rater, user))
     if report is None:
         raise CommandError(f"{_named(rater, user)}: no such rater of {settings.project!r} has a vote; see 'plaudit raters list'")
     if json:
@@ -98,7 +110,7 @@ def reinstate(
     )
 
 
-def _reports(settings: Settings) -> dict[str, RaterReport]:
+def _reports(settings: Settings, stream: str | None) -> dict[str, RaterReport]:
     from feedback.raters.report import rater_reports
     from ops.open_log import open_log_of
     from ops.raters import Raters
@@ -106,7 +118,8 @@ def _reports(settings: Settings) -> dict[str, RaterReport]:
     with open_log_of(settings) as log:
         raters = Raters(log, settings.project)
         raters.refresh()
-        return rater_reports(raters.votes(), raters.standings)
+        votes = [vote for vote in raters.votes() if stream in (None, vote.stream)]
+        return rater_reports(votes, raters.standings)
 
 
 def _change(settings: Settings, rater: str, what: str, now: float, decide: Callable[[Standing], RaterChanged]) -> RaterChanged:

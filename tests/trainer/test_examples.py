@@ -98,9 +98,13 @@ def keyed_vote():
     return vote
 
 
-def test_an_example_weighs_as_much_less_as_its_rater_is_trusted():
-    believing = believed([example("1", "ann", weight=4.0), example("2", "bob")], {"ann": 0.5, "bob": 0.1})
-    assert [e.weight for e in believing] == [2.0, 0.1]
+def test_an_example_weighs_as_much_less_as_its_rater_is_new():
+    facts = [completion(name, "why?", f"because {name}") for name in "ab"]
+    facts += [thumb("f1", "a", "old", 1, 0.0), thumb("f2", "b", "old", 1, 5.0), thumb("f3", "b", "new", 1, 3 * 86_400.0)]
+    old, _, new = believed(votes_of(*facts))
+    # two votes of ten: 0.3 + 0.7 * 0.2, and one: 0.3 + 0.7 * 0.1, of an hour instead of three days
+    assert old.weight / new.weight == pytest.approx(72 * 0.44 / 0.37, rel=0.05)  # they agree on b: both a little more reliable
+    assert [e.weight for e in examples_of(votes_of(*facts))] == [1.0, 1.0, 1.0]
 
 
 def test_a_lone_rater_keeps_every_vote():
