@@ -342,3 +342,17 @@ def test_the_same_answer_ten_times_at_once_has_one_effect(w: World):
     with ThreadPoolExecutor(10) as pool:
         assert len(set(pool.map(send, range(10)))) == 1
     assert len(w.facts()) == 1
+
+
+def test_an_annotator_who_asks_ten_times_at_once_is_given_one_task(tmp_path: Path):
+    with world(tmp_path, chance=random.Random(0).random) as w:
+        w.answered(*(f"x{n}" for n in range(10)))
+        stream = w.stream()
+        start = threading.Barrier(10)
+
+        def ask(_: int) -> str:
+            start.wait(10)
+            return w.task(stream).task.id
+
+        with ThreadPoolExecutor(10) as pool:
+            assert len(set(pool.map(ask, range(10)))) == 1
