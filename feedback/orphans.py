@@ -7,6 +7,7 @@ the log, so it is kept once. No text is held, only ids: about 130 bytes a comple
 from __future__ import annotations
 
 from contextlib import suppress
+from math import inf
 
 from feedback.codec import no_target
 from feedback.events import CompletionCreated, DeadLetter, FeedbackSet
@@ -36,15 +37,18 @@ class Orphans:
             if known is None or record.position < known[0].position:
                 self._waiting[record.event.id] = record, data
 
-    def waiting(self, now: float, hours: float) -> list[Record]:
-        """Feedback older than ``hours`` without its completions, in log order. ``now`` is in Unix seconds."""
+    def waiting(self, now: float, hours: float, kept_hours: float = inf) -> list[Record]:
+        """Feedback older than ``hours`` without its completions, in log order. ``now`` is in Unix seconds.
+
+        That older than ``kept_hours`` is left alone: its letter may be what retention has deleted.
+        """
         self._waiting = {id: each for id, each in self._waiting.items() if not self._joined(each[1])}
-        late = [record for record, _ in self._waiting.values() if now - record.event.time > hours * 3600]
+        late = [record for record, _ in self._waiting.values() if hours * 3600 < now - record.event.time < kept_hours * 3600]
         return sorted(late, key=lambda record: record.position)
 
-    def bury(self, log: EventLog, now: float, hours: float) -> int:
+    def bury(self, log: EventLog, now: float, hours: float, kept_hours: float = inf) -> int:
         """Note what `waiting` gives on the dead-letter topic. Returns how many are new there. Raises `feedback.log.LogError`."""
-        letters = [no_target(record, now) for record in self.waiting(now, hours)]
+        letters = [no_target(record, now) for record in self.waiting(now, hours, kept_hours)]
         new = [letter for letter in letters if letter.id not in self._noted]
         if new:
             with suppress(EventConflict):  # a letter of an older form stands already

@@ -29,7 +29,7 @@ from ops.open_log import open_log_of, tell_lag
 from ops.raters import RaterWatch
 from ops.registry import AdapterManifest, GateResult, Registry
 from ops.registry import AdapterRefused as Refusal
-from ops.retention import Retention
+from ops.retention import Retention, letter_hours
 from ops.rollout import decide, refuse, start
 from ops.settings import Settings
 from ops.status import History, status_of
@@ -225,7 +225,8 @@ class Controller:
     def _bury(self) -> None:
         for record in self._letters.drain():
             self._orphans.add(record)
-        self._orphans.bury(self._log, self._clock(), self._settings.train.orphan_hours)
+        hours, kept = self._settings.train.orphan_hours, letter_hours(self._settings.retention)
+        self._orphans.bury(self._log, self._clock(), hours, kept)
 
     def _measure(self) -> None:
         project = self._settings.project

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 
@@ -27,6 +28,11 @@ def days_of(retention: RetentionSettings) -> Mapping[Topic, float]:
         "dead-letter": retention.dead_letter_days,
     }
     return {topic: limit for topic, limit in days.items() if limit is not None}
+
+
+def letter_hours(retention: RetentionSettings) -> float:
+    """How old feedback may be for a letter about it to be in the log still."""
+    return math.inf if retention.dead_letter_days is None else 24 * retention.dead_letter_days
 
 
 class Retention:

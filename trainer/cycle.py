@@ -25,6 +25,7 @@ from ops.logs import configure_logs
 from ops.models import ModelError, prepared
 from ops.open_log import open_log_of, tell_lag
 from ops.registry import Registry
+from ops.retention import letter_hours
 from ops.settings import Settings
 from trainer.adapter_files import AdapterFileError
 from trainer.attempt import Attempt
@@ -86,7 +87,7 @@ class Trainer:
     def read(self, minimum: int) -> Batch | None:
         """What the log holds now, if enough of it is new."""
         self._inbox.refresh()
-        self._inbox.bury(self._clock(), self._settings.train.orphan_hours)
+        self._inbox.bury(self._clock(), self._settings.train.orphan_hours, letter_hours(self._settings.retention))
         batch = self._inbox.batch(self._loaded.state.offsets)
         return batch if len(batch.new - self._hopeless) >= minimum else None
 

@@ -6,6 +6,7 @@ commit alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -94,12 +95,12 @@ class Inbox:
             people=_people(self._votes, [asked.record for asked in prompts]),
         )
 
-    def bury(self, now: float, hours: float) -> int:
+    def bury(self, now: float, hours: float, kept_hours: float = math.inf) -> int:
         """Note on the dead-letter topic, once, feedback that has waited for its completion for longer than ``hours``.
 
         It still counts should the completion come. Returns how many are new there. Raises `feedback.log.LogError`.
         """
-        return self._orphans.bury(self._log, now, hours)
+        return self._orphans.bury(self._log, now, hours, kept_hours)
 
     def _report(self) -> None:
         counts = self._joiner.counts

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import time
 from pathlib import Path
 
+import jsonschema
 import pytest
 from brokers import MockCluster, RealKafka, wait_until
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic
 from feedback_samples import rating
 from log_backends import KafkaBackend
@@ -18,6 +20,7 @@ from feedback import kafka_log
 from feedback.kafka_log import KafkaLog
 from feedback.log import EventLog, LogError, LogUnavailable, TopicReader
 from feedback.partition import partition_of
+from feedback.schema import FOLDER
 from ops.dead_letters import letters_of, requeue
 
 PRODUCE = 0
@@ -141,6 +144,22 @@ def test_events_stored_twice_are_read_once_and_offsets_stay_kafkas(on_mock_kafka
     assert [len(page.poll(limit=2)) for _ in range(2)] == [10, 10]  # four events and their four copies in each partition
     assert page.poll(limit=2) == []
     assert page.lag() == 0
+
+
+def test_another_kafka_client_reads_cloud_events_that_fit_their_schemas(on_mock_kafka: KafkaBackend):
+    log = on_mock_kafka.open()
+    log.append([rating("f1", comment="naïve")])
+    on_mock_kafka.settle()
+    consumer = Consumer({"bootstrap.servers": on_mock_kafka.servers, "group.id": "reader", "auto.offset.reset": "earliest"})
+    consumer.assign([TopicPartition(f"{on_mock_kafka.prefix}.feedback.v1", partition_of("c1", 12), 0)])
+    message = consumer.poll(10)
+    consumer.close()
+    assert message.error() is None
+    headers = dict(message.headers())
+    assert (message.key(), headers["ce_subject"], headers["ce_id"]) == (b"c1", b"c1", b"e-f1")
+    assert (headers["ce_specversion"], headers["content-type"]) == (b"1.0", b"application/json")
+    schema = json.loads((FOLDER / f"{headers['ce_type'].decode()}.json").read_text())
+    jsonschema.validate(json.loads(message.value()), schema)
 
 
 def test_librdkafka_puts_a_key_where_we_do(on_mock_kafka: KafkaBackend):

@@ -52,6 +52,15 @@ def test_the_order_of_a_key_is_kept_and_its_partition_is_the_same_everywhere(bac
         assert {r.position.partition for r in records if r.event.key == key} == {partition_of(key, 12)}
 
 
+def test_a_conversations_answers_and_feedback_are_in_partitions_of_one_number(backend: Backend):
+    log = backend.open()
+    log.append([event for key in KEYS for event in (completion(f"x-{key}", key=key), rating(f"f-{key}", key=key))])
+    backend.settle()
+    places = [{r.event.key: r.position.partition for r in TopicReader(log, t).drain()} for t in ("completions", "feedback")]
+    assert places[0] == places[1] == {key: partition_of(key, 12) for key in KEYS}
+    assert log.partitions("completions") == log.partitions("feedback")
+
+
 def test_the_same_event_again_has_the_same_position_and_is_kept_once(backend: Backend):
     log = backend.open()
     first = log.append([rating("f1"), rating("f2")])

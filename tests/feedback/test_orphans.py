@@ -29,6 +29,12 @@ def test_an_orphan_is_feedback_that_waited_longer_than_the_limit():
     assert ids(orphans, 2 * HOUR + 1, 2) == []
 
 
+def test_feedback_whose_letter_retention_may_have_deleted_is_left_alone():
+    orphans = watching(rating("f1", "gone", time=0), rating("f2", "gone", time=5 * HOUR))
+    assert [r.event.id for r in orphans.waiting(10 * HOUR, 2, kept_hours=10)] == ["e-f2"]
+    assert [r.event.id for r in orphans.waiting(10 * HOUR, 2, kept_hours=10.1)] == ["e-f1", "e-f2"]
+
+
 def test_a_comparison_waits_for_both_of_its_answers():
     orphans = watching(preference("f1", ("x1", "x2"), time=0), completion("x1"))
     assert ids(orphans, 3 * HOUR, 2) == ["e-f1"]

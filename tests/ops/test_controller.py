@@ -43,10 +43,12 @@ class World:
     root: Path
     now: float = 1_000_000.0
     logs: list[SqliteLog] = field(default_factory=list)
+    retention: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         rollout = {"steps": STEPS, "non_inferior": ["duel"], "poll_s": 0.01}
-        self.settings = Settings(data_dir=self.root, rollout=rollout, metrics_port_controller=0, model="starter")
+        more = {"rollout": rollout, "retention": self.retention}
+        self.settings = Settings(data_dir=self.root, metrics_port_controller=0, model="starter", **more)
         self.registry = Registry(self.settings.adapters_dir)
         self.log = self.open_log()
         self.controller = self.new_controller()
@@ -123,6 +125,16 @@ def test_feedback_without_its_answer_is_noted_once_where_no_trainer_runs_and_joi
     for topic in ("feedback", "completions"):
         joiner.extend(TopicReader(world.log, topic).drain())
     assert {vote.feedback_id for vote in joiner.votes()} == {"f1", "f3"}
+
+
+def test_a_letter_that_retention_deleted_is_not_written_anew(tmp_path):
+    world = World(tmp_path, retention={"dead_letter_days": 2})
+    world.log.append([rating("f1", "never", time=world.now, project="default")])
+    world.now += 3 * 24 * 3600
+    world.log.append([rating("f2", "late", time=world.now - 25 * 3600, project="default")])
+    world.tick()
+    assert [r.event.data.offset for r in TopicReader(world.log, "dead-letter").drain()] == [1]
+    world.log.close()
 
 
 def test_a_better_challenger_passes_every_state_and_becomes_the_champion(world):
