@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -161,10 +162,19 @@ def same_fact(first: Event, second: Event) -> bool:
 
 def _rfc3339(unix_time: float) -> str:
     """All digits of the float, so that the time round-trips exactly; RFC 3339 sets no limit to the fraction."""
+    digits = repr(float(unix_time))
+    if "e" not in digits and unix_time >= 0:  # all there are, but for tests: four times as fast
+        whole, _, fraction = digits.partition(".")
+        return f"{_second(int(whole))}.{fraction or 0}Z"
     exact = Decimal(repr(unix_time))
     seconds = int(exact // 1) - (exact % 1 < 0)
     fraction = f"{exact - seconds:f}".partition(".")[2] or "0"
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction}Z"
+    return f"{_second(seconds)}.{fraction}Z"
+
+
+@lru_cache(maxsize=64)
+def _second(unix_time: int) -> str:
+    return f"{datetime.fromtimestamp(unix_time, UTC):%Y-%m-%dT%H:%M:%S}"
 
 
 def _unix_time(text: str) -> float:

@@ -15,11 +15,12 @@ from typing import Any
 from feedback.events import Topic
 from feedback.join import Counts, Joiner, Vote
 from feedback.log import EventLog, OffsetOutOfRange, Record
+from feedback.raters.standing import Standings
 
 Offsets = dict[Topic, dict[int, int]]
 """Next offset, by topic and partition."""
 
-TOPICS: tuple[Topic, ...] = ("completions", "feedback")
+TOPICS: tuple[Topic, ...] = ("completions", "feedback", "control")
 _PAGE = 1000
 _TEXT = {"kind", "comment", "text"}
 
@@ -74,13 +75,17 @@ class Dataset:
 def replay(log: EventLog, project: str, start: Point = ANYWHERE, end: Point = ANYWHERE) -> Dataset:
     """What stands at ``end`` of what was said at ``start`` or later. Raises `feedback.log.LogError`.
 
-    The log is always read from its first record: what stands depends on all that was said before.
+    The log is always read from its first record: what stands depends on all that was said before. Votes of paused raters that
+    are in doubt are left out, as the trainer leaves them out.
     """
     ends = _ends(log) if end.offsets is None else _checked(log, end.offsets)
     firsts = {topic: {p: log.earliest(topic, p) for p in ends[topic]} for topic in TOPICS}
-    joiner = Joiner(project)
-    joiner.extend(record for record in _records(log, firsts, ends) if end.is_after(record))
-    lines = tuple(line_of(vote) for vote in joiner.votes() if start.is_before(vote))
+    joiner, standings = Joiner(project), Standings(project)
+    for record in _records(log, firsts, ends):
+        if end.is_after(record):
+            joiner.add(record)
+            standings.add(record)
+    lines = tuple(line_of(vote) for vote in standings.heard(joiner.votes()) if start.is_before(vote))
     missing = sum(first for partitions in firsts.values() for first in partitions.values())
     return Dataset(lines, joiner.counts, ends, missing)
 

@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 from typing import Literal, get_args
 
-from feedback.events import Message
-from feedback.ids import text_hash
 from feedback.join import Vote
 
 Split = Literal["train", "test", "test_rater", "test_prompt", "test_time"]
@@ -32,7 +30,7 @@ def split_of(vote: Vote) -> Split:
     ``test_rater``, ``test_prompt``: the one is, the other is not. ``test_time``: known rater, known prompt, later.
     """
     by_rater = _unit_interval("rater", vote.rater) < _SHARE
-    by_prompt = _unit_interval("prompt", prompt_hash(vote.completions[0].text.messages)) < _SHARE
+    by_prompt = _unit_interval("prompt", _prompt(vote)) < _SHARE
     if by_rater:
         return "test" if by_prompt else "test_rater"
     if by_prompt:
@@ -42,9 +40,8 @@ def split_of(vote: Vote) -> Split:
     return "test_time" if late else "train"
 
 
-def prompt_hash(prompt: tuple[Message, ...]) -> str:
-    """SHA-256 over roles and contents, 64 hexadecimal digits."""
-    return text_hash("\0".join(f"{message.role}\0{message.content}" for message in prompt))
+def _prompt(vote: Vote) -> str:
+    return "\0".join(f"{message.role}\0{message.content}" for message in vote.completions[0].text.messages)
 
 
 def _unit_interval(label: str, value: str) -> float:

@@ -32,6 +32,8 @@ from feedback.partition import partition_of
 
 T = TypeVar("T")
 
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode  # `json.dumps` makes one each time
+
 COLUMNS = "seq, topic, partition, offset, headers, body"
 """Of the table ``events``: what `row_of` takes."""
 
@@ -185,7 +187,7 @@ def _insert(connection: sqlite3.Connection, event: Event, partition: int, header
     known = connection.execute(sql, (event.id,)).fetchone()
     if known is not None:
         return _same_or_conflict(row_of(known), event)
-    text = json.dumps([(name, value.decode()) for name, value in headers], ensure_ascii=False, separators=(",", ":"))
+    text = _to_json([(name, value.decode()) for name, value in headers])
     return Position(event.topic, partition, store(connection, event.topic, partition, event.id, event.time, text, body))
 
 

@@ -12,6 +12,7 @@ from feedback.dataset import dataset_of
 from feedback.events import TOPICS, Event
 from feedback.join import Joiner
 from feedback.log import EventLog, Position, TopicReader
+from feedback.raters.standing import Standings
 from ops.errors import CommandError
 from ops.row_writers import ExportFormat, write_jsonl, write_parquet
 from ops.whole_files import whole_file
@@ -36,16 +37,29 @@ def export(log: EventLog, *, format: ExportFormat, project: str, path: Path, par
     joiner = Joiner(project)
     for topic in ("completions", "feedback"):
         joiner.extend(TopicReader(log, topic).drain())
-    dataset = dataset_of(format, joiner.votes())
+    votes = joiner.votes()
+    heard = _standings(log, project).heard(votes)
+    dataset = dataset_of(format, heard)
+    left_out: dict[str, int] = dict(dataset.left_out.items())
+    if len(votes) > len(heard):
+        left_out["unheard"] = len(votes) - len(heard)
     if not dataset.rows:
-        raise _nothing(project, f"no vote says anything as --format {format}; left out: {dataset.left_out or 'none'}")
+        raise _nothing(project, f"no vote says anything as --format {format}; left out: {left_out or 'none'}")
     _write(path, dataset.rows, format, parquet)
     return report | {
         "rows": len(dataset.rows),
         "votes": dataset.votes,
         "splits": dataset.splits,
-        "left_out": dataset.left_out,
+        "left_out": left_out,
     }
+
+
+def _standings(log: EventLog, project: str) -> Standings:
+    """Whose votes count: those of paused raters that are in doubt teach nobody."""
+    standings = Standings(project)
+    for record in TopicReader(log, "control").drain():
+        standings.add(record)
+    return standings
 
 
 def raw_rows(log: EventLog, project: str) -> Iterator[Row]:

@@ -67,7 +67,7 @@ def import_rows(
 ) -> Account:
     """Append what the rows say. Raises `LogUnavailable`; what reading the rows raises comes once all before it is durable."""
     account = Account()
-    known = _known(log, project)
+    known = _known(log)
     for group in _groups(_read(rows, format, project, account, clock)):
         new = []
         for read in group:
@@ -133,10 +133,10 @@ def _append(log: EventLog, group: list[_Read], account: Account) -> None:
     account.votes += sum(len(read.facts.feedback) for read in group)
 
 
-def _known(log: EventLog, project: str) -> set[str]:
-    """Ids of the imported feedback that the log has."""
+def _known(log: EventLog) -> set[str]:
+    """Ids of the imported feedback that the log has, of any project: they differ by project."""
     known: set[str] = set()
     reader = TopicReader(log, "feedback")
     while records := reader.poll():
-        known |= {r.event.id for r in records if r.event.project == project and r.event.id.startswith(ID_PREFIX)}
+        known |= {r.event.id for r in records if r.event.id.startswith(ID_PREFIX)}
     return known

@@ -13,9 +13,7 @@ import json
 from dataclasses import dataclass
 
 from feedback.events import CompletionCreated, CompletionText, Event, Exposure, FeedbackSet, Judgement, Preference, Target
-from feedback.ids import text_hash
 from feedback.importers.record import Imported, Verdict
-from feedback.splits import prompt_hash
 
 ADAPTER = "imported"
 """The adapter id of answers that no adapter of ours gave."""
@@ -81,8 +79,6 @@ def _completion(row: Imported, digest: str, project: str, format: str, time: flo
         exposure=Exposure(completion_id=name, adapter=ADAPTER),
         sampling={"imported_from": format} | model,
         finish_reason="stop",
-        prompt_hash=prompt_hash(row.prompt),
-        answer_hash=text_hash(row.answers[side]),
     )
     return Event(id=f"{ID_PREFIX}{digest}:c{side}", time=time, project=project, key=_conversation(digest), data=data)
 

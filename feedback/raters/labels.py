@@ -47,7 +47,8 @@ def content_of(completion: CompletionCreated) -> str:
         return f"{completion.prompt_hash}:{completion.answer_hash}"
     if completion.sealed or not completion.text.answer:
         return completion.completion_id
-    return text_hash(completion.text.model_dump_json())
+    asked = (part for message in completion.text.messages for part in (message.role, message.content))
+    return text_hash("\0".join((*asked, completion.text.answer)))
 
 
 def labels_of(votes: Iterable[Vote]) -> list[Label]:

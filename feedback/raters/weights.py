@@ -56,10 +56,16 @@ def reliability(flip: float) -> float:
 
 
 def ramps(votes: Sequence[Vote]) -> dict[str, float]:
-    """Each rater's `ramp` at the time of the newest vote: a function of the votes alone, so that a replay gives the same."""
+    """Each rater's `ramp` at the time of the newest vote: a function of the votes alone, so that a replay gives the same.
+
+    Raters of imported votes alone are no newcomers: an operator chose them, and many data sets have a rater for each row.
+    """
     now = max((vote.time for vote in votes), default=0.0)
     raters: Mapping[str, list[Vote]] = grouped(votes, lambda vote: vote.rater)
-    return {rater: ramp(len(own), now - min(vote.time for vote in own)) for rater, own in raters.items()}
+    return {
+        rater: 1.0 if all(vote.source == "imported" for vote in own) else ramp(len(own), now - min(vote.time for vote in own))
+        for rater, own in raters.items()
+    }
 
 
 def trusts(votes: Sequence[Vote]) -> dict[str, float]:

@@ -41,7 +41,7 @@ def child(
             stderr=subprocess.STDOUT,
             env=None if environment is None else dict(environment),
             start_new_session=True,
-            preexec_fn=_at_birth(cpus),
+            preexec_fn=at_birth(cpus),
         )
     try:
         yield process
@@ -60,7 +60,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
     process.wait(_KILL_S)
 
 
-def _at_birth(cpus: Cpus) -> Callable[[], None]:
+def at_birth(cpus: Cpus) -> Callable[[], None]:
     """Runs between fork and exec: the CPUs, and SIGTERM should the bench itself be killed."""
 
     def set_up() -> None:
@@ -93,7 +93,7 @@ def apply(load: Load, cpus: Cpus = None) -> Result:
         input=json.dumps(asdict(load)).encode(),
         capture_output=True,
         timeout=timeout_s,
-        preexec_fn=_at_birth(cpus),
+        preexec_fn=at_birth(cpus),
     )
     if done.returncode:
         raise CommandError(f"the load generator failed: {done.stderr.decode(errors='replace').strip()[-1000:]}")

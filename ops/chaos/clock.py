@@ -8,8 +8,8 @@ from pathlib import Path
 
 from feedback.events import CompletionCreated, CompletionText, Event, Exposure, Message, Target
 from feedback.ids import uuid7
-from feedback.join import Joiner
 from feedback.log import TopicReader
+from feedback.orphans import Orphans
 from feedback.receipts import Receipt, ReceiptError, Receipts
 from feedback.sqlite_log import SqliteLog
 from ops.chaos.ledger import Ledger, numbered
@@ -36,10 +36,11 @@ def hour_wrong(folder: Path, size: Size) -> Outcome:
         ledger.note(target, number)
         if log.append([numbered(target, number, now - error_s)]) != [place]:
             problems.append(f"event {number}, sent again with another time, was taken for another")
-    joiner = Joiner()
+    orphans = Orphans("chaos")
     for topic in ("completions", "feedback"):
-        joiner.extend(TopicReader(log, topic).drain())
-    if buried := joiner.orphans(now + 2 * _HOUR_S, _ORPHAN_HOURS):
+        for record in TopicReader(log, topic).drain():
+            orphans.add(record)
+    if buried := orphans.waiting(now + 2 * _HOUR_S, _ORPHAN_HOURS):
         problems.append(f"{len(buried)} events were given up on before their day was over")
     outcome = Outcome(events, *ledger.check_log(log), problems=(*problems, *ledger.standing(log)))
     log.close()

@@ -12,7 +12,7 @@ from ops.cli import load
 from ops.cli.common import DataDir, settings_from
 from ops.progress import Report, progress_bar
 
-app = typer.Typer(no_args_is_help=True, help="Benchmarks: gateway, engine, swap.")
+app = typer.Typer(no_args_is_help=True, help="Benchmarks: gateway, engine, swap, log.")
 
 _JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report here.", show_default=False)]
 
@@ -77,6 +77,26 @@ def swap(
 ) -> None:
     """Adapters change and gateways restart under constant load: nothing may fail, nothing may be mixed."""
     load("ops.bench.swap:run")(swaps=swaps, streams=streams, engines=engines, restarts=restarts, json=json)
+
+
+@app.command()
+def log(
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Figures are medians over so many.")] = 5,
+    requests: Annotated[int, typer.Option("--requests", min=10, help="Of one judgement, through HTTP, in each round.")] = 5000,
+    connections: Annotated[int, typer.Option("--connections", min=1, help="At once.")] = 64,
+    group: Annotated[int, typer.Option("--group", min=1, max=100, help="Events of a group, judgements of a list.")] = 100,
+    rate: Annotated[float, typer.Option("--rate", min=1, help="Requests a second of the open loop.")] = 500.0,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes of the gateway.")] = 1,
+    pin: Annotated[bool, typer.Option("--pin/--no-pin", help="Half of the CPUs for the load, half for the gateway.")] = True,
+    json: _JsonFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """What it takes to keep a judgement for good: the log beside bare SQLite, and through HTTP."""
+    from ops.bench.log import Options, run
+
+    options = Options(rounds=rounds, requests=requests, connections=connections, group=group, rate=rate, workers=workers, pin=pin)
+    folder = settings_from(data_dir).data_dir / "bench"
+    _show("The log, beside bare SQLite and through HTTP", json, lambda report: run(options, folder, report))
 
 
 def _show(title: str, json: Path | None, measure: Callable[[Report], dict[str, Any]]) -> None:

@@ -27,7 +27,10 @@ def import_(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Add a data set's votes to the log. Every row is accounted for; importing it again adds nothing."""
+    """Add a data set's votes to the log. Every row is accounted for; importing it again adds nothing.
+
+    Imported votes are lessons for the trainer, and evidence for no rollout. Where no raters are named, each row is another one's.
+    """
     from ops.importing import import_rows
     from ops.open_log import open_log_of
     from ops.row_files import rows_of
@@ -64,7 +67,11 @@ def export(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Write a project's standing votes, or all its events, with their texts, to one file. It loads with datasets.load_dataset."""
+    """Write a project's standing votes, or all its events, with their texts, to one file. It loads with datasets.load_dataset.
+
+    The column "split" is a vote's own for ever: "test" has neither rater nor prompt in common with "train"; "test_rater",
+    "test_prompt" and "test_time" are new in that one respect.
+    """
     from ops.exporting import export as write
     from ops.open_log import open_log_of
 

@@ -13,7 +13,7 @@ from ops.cli.keys import open_store
 from ops.open_log import open_log_of
 from ops.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Labeling: streams, tasks, raters, agreement.")
+app = typer.Typer(no_args_is_help=True, help="Labeling: streams, tasks, raters, agreement, check.")
 streams_app = typer.Typer(no_args_is_help=True, help="Streams: create, list, add, draw, close.")
 app.add_typer(streams_app, name="streams")
 
@@ -187,6 +187,20 @@ def agreement(only: _Only = None, data_dir: DataDir = None, project: Project = N
         print_table("Raters", ["rater", "judged", "with a majority", "agreed", "kappa"], rows)
         items = [[c.item, ", ".join(c.completion_ids), c.label, _percent(c.probability), c.raters] for c in one.consensus]
         print_table("Consensus", ["id", "about", "label", "probability", "raters"], items)
+
+
+@app.command()
+def check(stream: _Stream, data_dir: DataDir = None, project: Project = None, json: Json = False) -> None:
+    """Check the Python in a stream's answers: does it parse, do the item's tests pass. The verdicts go to the log."""
+    settings = settings_from(data_dir, project=project)
+    streams = open_streams(settings)
+    with open_log_of(settings) as log:
+        checked = list(load("serving.labeling.checks:check_stream")(streams, _find(streams, settings, stream), log))
+    if json:
+        print_json([one.model_dump(mode="json") for one in checked])
+        return
+    rows = [[one.completion_id, one.parses, one.outcome, one.detail, _seconds(one.seconds)] for one in checked]
+    print_table("Code in answers", ["id", "parses", "tests", "detail", "s"], rows)
 
 
 def _views(name: str, only: str | None, settings: Settings) -> list[dict[str, Any]]:

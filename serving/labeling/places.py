@@ -10,7 +10,6 @@ from typing import NamedTuple
 from feedback.events import CompletionCreated
 from feedback.log import EventLog, OffsetOutOfRange, Record
 from feedback.partition import partition_of
-from feedback.splits import prompt_hash
 
 _BLOCK = 500
 _SKEW_S = 120.0
@@ -32,7 +31,8 @@ class Found(NamedTuple):
     @property
     def question(self) -> str:
         """Names what was asked, in which conversation. It is never kept: by it, an erased text could be guessed."""
-        return f"{self.completion.conversation}\0{prompt_hash(self.completion.text.messages)}"
+        asked = ((message.role, message.content) for message in self.completion.text.messages)
+        return json.dumps([self.completion.conversation, *asked])
 
 
 def dump_places(places: Sequence[Place]) -> str:

@@ -172,3 +172,14 @@ def test_the_detector_is_asked_once_for_each_watched_rater():
     watch(votes, Standings("p"), lambda outcomes: asked.append(len(outcomes)) or fall_of(outcomes))
     assert asked == [5] * 6
     assert len(labels_of(votes)) == 30
+
+
+def test_who_is_paused_is_not_watched_on_golden_items_either():
+    golden = [thumb(f"x{n}", 1, "golden", source="golden") for n in range(60)]
+    votes = golden + [thumb(f"x{n}", 1 if n < 40 else -1, "ann", time=float(n)) for n in range(60)]
+    standings = Standings("p")
+    [change] = pauses(votes, standings, watch(votes, standings))
+    assert "golden" in change.reason
+    assert change.since == 39.0
+    standings.add(record(change, 70.0))
+    assert watch(votes, standings) == ({}, ())

@@ -65,6 +65,14 @@ def test_more_votes_move_no_earlier_one():
     assert [split_of(vote) for vote in many[:150]] == [split_of(vote) for vote in few]
 
 
+def test_a_votes_split_is_the_same_in_every_version():
+    """Else an adapter would be tested on what it had learnt from. The names are those that the hash had held out at first."""
+    votes = crowd(600, raters=40, prompts=30)
+    assert {vote.rater for vote in votes if split_of(vote) in ("test", "test_rater")} == {"r3", "r7", "r13", "r19", "r33"}
+    prompts = {question(vote) for vote in votes if split_of(vote) in ("test", "test_prompt")}
+    assert prompts == {"Why 0?", "Why 7?"}
+
+
 def test_what_is_held_out_in_time_comes_after_the_others_of_its_block():
     votes = [vote for vote in crowd(200, raters=40, prompts=30) if split_of(vote) in ("train", "test_time")]
     for block in range(10):

@@ -76,6 +76,19 @@ def test_golden_items_come_from_a_file(folder: Path, tmp_path: Path):
     assert (row["golden_items"], row["items"], row["missing_golden"]) == (1, 1, 0)
 
 
+def test_code_in_answers_is_checked(folder: Path, tmp_path: Path):
+    log = SqliteLog(load_settings(data_dir=folder).log_path)
+    log.append([completion("code", question="q", text={"messages": (), "answer": "```python\nx = 1\n```"})])
+    log.close()
+    label(folder, "streams", "create", "work", "--source", "listed")
+    items = tmp_path / "items.jsonl"
+    items.write_text('{"completion_ids": ["code"], "tests": "assert x == 2"}')
+    label(folder, "streams", "add", "work", str(items))
+    (checked,) = told(folder, "check", "work")
+    assert (checked["parses"], checked["outcome"], checked["detail"]) == (True, "failed", "AssertionError:")
+    assert "AssertionError" in label(folder, "check", "work")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -24,9 +24,12 @@ from postgres import OWNER, PASSWORD, PostgresServer
 
 from feedback.codec import decode
 from feedback.events import TOPICS, FeedbackSet
+from feedback.kafka_log import Cluster
 from feedback.log import PARTITIONS
 from ops.bench.children import free_ports
 from ops.models import ModelRef
+from ops.retention import days_of
+from ops.settings import Settings
 
 
 @pytest.fixture
@@ -85,13 +88,16 @@ def kafka(services: Services, kafka_home: Path, folder: Path) -> Iterator[Compos
     made.close()
 
 
-def topics_of(address: str) -> dict[str, tuple[int, str]]:
-    """Partitions and retention of every topic of ours."""
+def topics_of(address: str, prefix: str) -> dict[str, tuple[int, dict[str, str]]]:
+    """Partitions of every topic of ours, and all that is configured of it."""
     admin = AdminClient({"bootstrap.servers": address})
     found = admin.list_topics(timeout=20).topics
-    asked = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in found if name.startswith("plaudit.")]
+    asked = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in found if name.startswith(f"{prefix}.")]
     configs = {resource.name: future.result(20) for resource, future in admin.describe_configs(asked).items()}
-    return {name: (len(found[name].partitions), config["retention.ms"].value) for name, config in configs.items()}
+    return {
+        name.removeprefix(f"{prefix}."): (len(found[name].partitions), {key: entry.value for key, entry in config.items()})
+        for name, config in configs.items()
+    }
 
 
 def feedback_in(address: str) -> dict[str, FeedbackSet]:
@@ -128,7 +134,10 @@ def test_every_service_runs_as_the_file_says_and_a_vote_is_in_kafka_and_a_key_in
     for _ in range(2):  # as every `docker compose up` does
         services.run_to_the_end("kafka-init")
     address = services.here("kafka:9092")
-    assert topics_of(address) == {f"plaudit.{topic}.v1": (PARTITIONS, "-1") for topic in TOPICS}
+    Cluster(address, "as-we-make-them", PARTITIONS, None).ensure_topics(1, days_of(Settings().retention))
+    made_by_us = topics_of(address, "as-we-make-them")
+    assert topics_of(address, "plaudit") == made_by_us
+    assert set(made_by_us) == {f"{topic}.v1" for topic in TOPICS}
     services.run_to_the_end("prepare")
     (folder / "run").mkdir(exist_ok=True)
     with ChatUpstream(path=folder / "run" / "engine.sock"):

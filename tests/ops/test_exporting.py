@@ -21,19 +21,23 @@ from feedback.events import (
     Rating,
     Target,
 )
+from feedback.log import Record
 from feedback.sqlite_log import SqliteLog
+from ops.erase import erase_user, hash_of
 from ops.errors import CommandError
-from ops.exporting import export
+from ops.exporting import export, raw_rows
+from ops.open_log import open_log_of
+from ops.settings import load_settings
 from ops.whole_files import whole_file
 
 ODD = 'a\u2028b\u2029c\x00d"e\\f\ng\r\nh\x85 =1+1 \U0001f600 </script>'
 
 
-def answered(name: str, answer: str, *, project: str = "p", **fields: Any) -> Event:
+def answered(name: str, answer: str, *, project: str = "p", user: str = "u", **fields: Any) -> Event:
     data = CompletionCreated(
         completion_id=name,
         conversation="c",
-        user="u",
+        user=user,
         text=CompletionText(messages=(Message(role="user", content="Why?" + ODD),), answer=answer),
         exposure=Exposure(completion_id=name, adapter="base"),
         **fields,
@@ -148,6 +152,28 @@ def test_raw_keeps_an_event_whose_text_was_erased_without_what_was_sealed(log, t
     assert b"ciphertext" not in (tmp_path / "r.jsonl").read_bytes()
 
 
+class _Twice:
+    """A log that has stored each event of a SQLite log twice, as Kafka may."""
+
+    def __init__(self, log: SqliteLog) -> None:
+        self._log = log
+
+    def end(self, topic: Any, partition: int) -> int:
+        return 2 * self._log.end(topic, partition)
+
+    def read(self, topic: Any, partition: int, offset: int, limit: int) -> list[Record]:
+        (record,) = self._log.read(topic, partition, offset // 2, 1)
+        return [Record(record.position._replace(offset=offset), record.event)]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+
+def test_an_event_that_the_log_has_twice_is_exported_once(log):
+    rows = list(raw_rows(_Twice(log), "p"))  # type: ignore[arg-type]
+    assert sorted(row["id"] for row in rows) == ["e-x1", "e-x2", "e-x3", "f1", "f2", "f3"]
+
+
 @pytest.mark.parametrize("format", ["preference", "raw"])
 def test_nothing_to_export_is_said_and_leaves_no_file(log, tmp_path, format):
     with pytest.raises(CommandError, match="there is nothing to export"):
@@ -171,3 +197,28 @@ def test_a_writer_that_fails_leaves_the_file_as_it_was(tmp_path):
 def test_a_place_that_cannot_be_written_is_named(log, tmp_path):
     with pytest.raises(CommandError, match=r"--out='.*p\.jsonl' cannot be written"):
         write(log, tmp_path / "missing" / "p.jsonl")
+
+
+def test_what_an_erased_user_wrote_and_said_is_in_no_export_and_what_others_said_of_it_is_counted(tmp_path):
+    settings = load_settings(data_dir=tmp_path / "data")
+    ann = hash_of(settings, "default", "ann")
+    asked = {"project": "default", "user": ann}
+    events = [
+        answered("x1", "CANARY 1", **asked),
+        answered("x2", "CANARY 2", **asked),
+        answered("y1", "A", project="default", user="bob"),
+        answered("y2", "B", project="default", user="bob"),
+        said("f1", Preference(value="a"), "x1", "x2", project="default", rater="bob"),
+        said("f2", Preference(value="a"), "y1", "y2", project="default", rater="bob"),
+        said("f3", Correction(text="CANARY 3"), "y1", project="default", rater=ann),
+    ]
+    with open_log_of(settings) as log:
+        log.append(events)
+    erase_user(settings, "default", ann)
+    with open_log_of(settings) as log:
+        report = write(log, tmp_path / "p.jsonl", project="default")
+        raw = write(log, tmp_path / "r.jsonl", "raw", project="default")
+    assert [row["feedback_id"] for row in lines(tmp_path / "p.jsonl")] == ["f2"]
+    assert (report["rows"], report["left_out"]) == (1, {"erased": 1})
+    assert (raw["rows"], raw["left_out"]) == (8, {"erased": 3})  # the eighth says that ann is erased
+    assert b"CANARY" not in (tmp_path / "p.jsonl").read_bytes() + (tmp_path / "r.jsonl").read_bytes()

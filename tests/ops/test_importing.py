@@ -11,6 +11,7 @@ import pytest
 
 from feedback.join import Joiner
 from feedback.log import LogUnavailable, TopicReader
+from feedback.raters.weights import ramps
 from feedback.sqlite_log import SqliteLog
 from ops.errors import CommandError
 from ops.evidence.counts import fact_of
@@ -142,6 +143,11 @@ def test_imported_votes_are_evidence_for_no_rollout_and_lessons_for_the_trainer(
     assert len(lessons) == 300
     assert {round(lesson.weight, 9) for lesson in lessons} == {1.0}  # 300 raters: no cap silences the set
     assert {lesson.label for lesson in lessons} == {"a", "b"}
+
+
+def test_a_rater_of_imported_votes_is_no_newcomer(log):
+    run(log, pair(1), pair(2))
+    assert set(ramps(votes(log)).values()) == {1.0}
 
 
 def test_a_row_of_pku_is_two_lessons_and_a_flag(log):

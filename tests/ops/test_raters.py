@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from feedback.events import (
     CompletionCreated,
@@ -17,11 +18,18 @@ from feedback.events import (
     Rating,
     Target,
 )
+from feedback.ids import user_hash
 from feedback.log import LogUnavailable, TopicReader
+from feedback.replay import Point, replay
 from feedback.sqlite_log import SqliteLog
 from ops import metrics
+from ops.cli.audit import app as audit
+from ops.cli.raters import app
 from ops.controller import run
+from ops.errors import CommandError
+from ops.exporting import export
 from ops.raters import EVERY_S, Raters, RaterWatch
+from ops.secrets import load_secret, subkey
 from ops.settings import Settings
 
 RATERS = ("ann", "bob", "cid", "dot")
@@ -143,3 +151,80 @@ def test_the_controllers_command_watches_the_raters(settings, log, capsys):
     run(settings, once=True, json=True)
     [event] = json.loads(capsys.readouterr().out)
     assert (event["data"]["type"], event["data"]["rater"]) == ("rater.changed", "dot")
+
+
+@pytest.fixture
+def fallen(tmp_path: Path, log: SqliteLog) -> Path:
+    log.append(votes(0, 30) + votes(30, 50, wrong=("dot",)))
+    RaterWatch(log, "default", lambda: 5_000.0).tick()
+    return tmp_path
+
+
+def raters(*arguments: str, at: Path) -> Result:
+    return CliRunner().invoke(app, [*arguments, "--data-dir", str(at)], env={"COLUMNS": "200"})
+
+
+def listed(data_dir: Path) -> dict[str, dict]:
+    shown = raters("list", "--json", at=data_dir)
+    assert shown.exit_code == 0, shown.exception
+    return {row["rater"]: row for row in json.loads(shown.stdout)}
+
+
+def test_raters_are_listed_with_their_figures_the_paused_ones_first(fallen):
+    rows = listed(fallen)
+    assert list(rows) == ["dot", "ann", "bob", "cid"]
+    dot, ann = rows["dot"], rows["ann"]
+    assert (dot["state"], dot["votes"], dot["in_doubt"], ann["state"]) == ("paused", 50, 20, "active")
+    assert dot["change"]["by"] == "watch"
+    assert (ann["majority"]["agreed"]["hits"], ann["majority"]["agreed"]["n"]) == (50, 50)
+    assert ann["times"]["median_ms"] == 2_000.0
+    assert ann["flip"] < 0.05
+    table = raters("list", at=fallen).stdout
+    assert "paused" in table
+    assert "100% of 50" in table
+
+
+def test_a_rater_is_shown_and_one_that_is_none_is_named(fallen):
+    shown = raters("show", "dot", at=fallen)
+    assert "paused since 1970-01-01 01:23:20 by watch: right on" in shown.stdout
+    assert json.loads(raters("show", "dot", "--json", at=fallen).stdout)["in_doubt"] == 20
+    refused = raters("show", "eve", at=fallen)
+    assert isinstance(refused.exception, CommandError)
+    assert "rater 'eve': no such rater of 'default' has a vote" in str(refused.exception)
+    assert "one of the two" in str(raters("show", at=fallen).exception)
+    assert "one of the two" in str(raters("show", "dot", "--user", "dot", at=fallen).exception)
+
+
+def test_an_operator_pauses_and_reinstates_by_hash_or_user_and_it_is_audited(fallen, settings, log):
+    done = raters("reinstate", "dot", "--reason", "a bad day", "--drop", at=fallen)
+    assert done.exit_code == 0, done.exception
+    assert "are dropped" in done.stdout
+    assert {name: listed(fallen)["dot"][name] for name in ("state", "in_doubt", "dropped")} == {
+        "state": "active",
+        "in_doubt": 0,
+        "dropped": 20,
+    }
+    again = raters("reinstate", "dot", at=fallen)
+    assert isinstance(again.exception, CommandError)
+    assert "rater 'dot': is not paused" in str(again.exception)
+
+    paused = raters("pause", "--user", "alice", "--reason", "spam", "--hours", "2", "--json", at=fallen)
+    alice = user_hash(subkey(load_secret(settings), "users"), "default", "alice")
+    change = json.loads(paused.stdout)
+    assert (change["rater"], change["state"], change["by"], change["reason"]) == (alice, "paused", "operator", "spam")
+    assert [change.state for change in changes(log) if change.rater == alice] == ["paused"]
+    tail = json.loads(CliRunner().invoke(audit, ["tail", "--json", "--data-dir", str(fallen)]).stdout)
+    assert [(entry["what"], entry["target"]) for entry in tail] == [
+        ("rater.reinstate", "default/dot"),
+        ("rater.pause", f"default/{alice}"),
+    ]
+
+
+def test_votes_in_doubt_are_in_no_export_and_no_replay(fallen, log, tmp_path):
+    report = export(log, format="kto", project="default", path=tmp_path / "out.jsonl", parquet=False)
+    assert (report["votes"], report["left_out"]) == (180, {"unheard": 20})
+    assert (
+        export(log, format="raw", project="default", path=tmp_path / "raw.jsonl", parquet=False)["types"]["feedback.set"] == 200
+    )
+    assert len(replay(log, "default").lines) == 180
+    assert len(replay(log, "default", end=Point(time=4_999.0)).lines) == 200  # before the pause

@@ -27,8 +27,9 @@ def asked(*names: str) -> tuple[tuple[Message, ...], ...]:
 def test_imported_votes_are_new_lessons_and_their_prompts_stand_before_peoples_own(tmp_path: Path):
     log = SqliteLog(tmp_path / "log.db")
     log.append([completion("a", "own?", "because")])
-    import_rows(log, [pair(1)], format="hh-rlhf", project="default")
     inbox = Inbox(log, "default")
+    inbox.refresh()
+    import_rows(log, [pair(1)], format="hh-rlhf", project="default")
     inbox.refresh()
     batch = inbox.batch({})
     (lesson,) = examples_of(batch.votes)
