@@ -69,9 +69,9 @@ class DataKey:
 
 
 def owner_of(event: Event) -> Owner | None:
-    """Whose text the event carries; None where it carries none, or none that is not sealed already."""
+    """Whose text the event carries; None where it carries none, or has it sealed."""
     data = event.data
-    if not isinstance(data, Written) or data.sealed or not _has_text(data):
+    if not isinstance(data, Written) or not _has_text(data):
         return None
     return _owner(event.project, data)
 

@@ -120,10 +120,12 @@ class SqlTextKeys:
         return cls(lambda: database_of(settings), lambda: master_keys(settings))
 
     def known(self, owner: Owner) -> DataKey | None:
-        with self._lock:
-            if self._clock() - self._looked > _LOOK_S:
-                return None
-            return _recall(self._newest, owner)
+        if not self._lock.acquire(blocking=False):  # somebody asks the database, who knows for how long
+            return None
+        try:
+            return None if self._clock() - self._looked > _LOOK_S else _recall(self._newest, owner)
+        finally:
+            self._lock.release()
 
     def newest(self, owners: Collection[Owner]) -> Mapping[Owner, DataKey]:
         if not owners:

@@ -99,7 +99,15 @@ def test_the_votes_do_not_depend_on_the_order_of_reading():
         assert (joiner.votes(), joiner.counts) == (expected.votes(), expected.counts)
 
 
-def test_a_copy_of_what_the_erased_said_is_void_wherever_it_lies():
-    joiner = joined(record(completion("x1"), 0), record(rating("f1", time=300.0), 1), record(erasure("r1", 250.0, feedback=2), 2))
-    joiner.add(record(rating("f1", time=300.0), 5))  # a cluster may hold an event twice
+def test_what_is_read_after_its_erasure_is_void_as_well():
+    joiner = joined(record(completion("x1"), 0), record(erasure("r1"), 5))
     assert ids(joiner) == []
+    joiner.add(record(rating("f1"), 1))
+    assert ids(joiner) == []
+    assert joiner.counts.feedback_read == 0
+
+
+def test_a_copy_of_what_the_erased_said_is_void_wherever_it_lies():
+    shown, gone = record(completion("x1"), 0), record(erasure("r1", 250.0, feedback=2), 2)
+    first, copy = (record(rating("f1", time=300.0), offset) for offset in (1, 5))  # a cluster may hold an event twice
+    assert ids(joined(shown, first, gone, copy)) == ids(joined(shown, gone, first, copy)) == []

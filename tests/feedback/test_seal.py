@@ -170,6 +170,14 @@ def test_after_its_key_is_destroyed_a_text_is_empty_and_what_is_said_later_has_a
     assert other.text.answer == "answer of x1"
 
 
+def test_an_event_whose_key_is_destroyed_can_be_appended_again_and_is_the_same(log, keys):
+    (place,) = log.append([rating("f1", comment="gone")])
+    keys.erase(Owner("p", "r1"))
+    (record,) = TopicReader(log, "feedback").drain()
+    assert log.append([record.event]) == [place]
+    assert log.submit(record.event).result(10) == place
+
+
 def test_altered_text_stalls_no_reader(log):
     stored = seal_event(rating("f1", comment="x"), KEY)
     log.append([rating("f0", comment="ok")])

@@ -158,6 +158,26 @@ def test_what_is_sealed_with_a_destroyed_key_is_never_read(anywhere, clock):
     assert not opens(stale, theirs)
 
 
+def test_who_asks_what_is_known_never_waits_for_the_database(opened, monkeypatch):
+    keys, asking, go_on = opened(), threading.Event(), threading.Event()
+    keys.newest([ALICE])
+    ensure = keys._ensure
+
+    def slow(owners):
+        asking.set()
+        assert go_on.wait(10)
+        return ensure(owners)
+
+    monkeypatch.setattr(keys, "_ensure", slow)
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(keys.newest, [BOB])
+        assert asking.wait(10)
+        assert keys.known(ALICE) is None
+        go_on.set()
+        assert made.result(10)[BOB].version == 1
+    assert keys.known(ALICE).version == 1
+
+
 def test_another_database_than_the_writers_is_no_erasure(opened, tmp_path, clock):
     opened().newest([ALICE])
     with (
