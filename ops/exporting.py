@@ -35,7 +35,7 @@ def export(log: EventLog, *, format: ExportFormat, project: str, path: Path, par
         return report | {"rows": counts.total(), "types": dict(sorted(counts.items())), "left_out": dict(erased)}
     joiner = Joiner(project)
     for topic in ("completions", "feedback"):
-        joiner.extend(TopicReader(log, topic).drain())
+        joiner.extend(TopicReader(log, topic).everything())
     dataset = dataset_of(format, joiner.votes())
     if not dataset.rows:
         raise _nothing(project, f"no vote says anything as --format {format}; left out: {dataset.left_out or 'none'}")
