@@ -9,7 +9,7 @@ PLAUDIT_TORCH_INDEX ?=
 PLAUDIT_ENGINE_BUILD ?= cpu
 STAMP := $(VENV)/installed-$(PLAUDIT_ENGINE_BUILD)$(if $(PLAUDIT_TORCH_INDEX),-from-index)
 
-.PHONY: help install run demo test bench check format lock clean
+.PHONY: help install run demo test bench chaos check format lock clean
 
 help: ## This list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,9 @@ test: install ## Every test, on real parts.
 
 bench: install $(VENV)/bench/installed ## The gateway over a stub upstream, beside LiteLLM; JSON in .plaudit/bench.
 	@$(BIN)/plaudit bench gateway --json .plaudit/bench/gateway.json $(ARGS)
+
+chaos: install ## Kill, cut and fill what feedback passes, and count what is lost: nothing. ARGS=--full
+	@$(BIN)/plaudit chaos log $(ARGS)
 
 # LiteLLM's pins and ours do not fit together: it has an environment of its own.
 $(VENV)/bench/installed: | $(STAMP)

@@ -51,6 +51,9 @@ _KNOCK_S = 2.0
 _FRESH_S = 0.02
 """How long a topic's bounds are believed: one round of polls asks for them once."""
 
+_WHOLE_FETCH = 10_000_000
+"""More records than fit into a fetch."""
+
 _NEVER_TAKEN = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidRecordError)
 
 _COMMON: dict[str, Any] = {"bootstrap_timeout_ms": 3000, "reconnect_backoff_max_ms": 1000, "request_timeout_ms": 5000}
@@ -207,6 +210,8 @@ class KafkaReader:
         self._consumer: Any = None
         self._groups: dict[str, Any] = {}
         self._bounds: dict[Topic, tuple[float, dict[int, tuple[int, int]]]] = {}
+        self._ahead: dict[TopicPartition, list[Any]] = {}
+        """Fetched and not asked for yet: less than a fetch of each partition, a megabyte."""
 
     def bounds(self, topic: Topic, partition: int) -> tuple[int, int]:
         """First offset kept, and the next one to come."""
@@ -273,22 +278,31 @@ class KafkaReader:
         return bounds
 
     def _fetch(self, consumer: Any, topic: Topic, partition: int, offset: int, limit: int) -> list[Record]:
-        """Records that are known to be there."""
+        """Records that are known to be there. What the client had fetched beyond ``limit`` is kept for the next call."""
         place = self._cluster.place(topic, partition)
+        messages = self._ahead.pop(place, [])
+        if not messages or messages[0].offset != offset:
+            messages = self._poll(consumer, place, offset)
+        if messages[limit:]:
+            self._ahead[place] = messages[limit:]
+        now = time.time()
+        return [
+            decode_record(Position(topic, partition, message.offset), message.value or b"", list(message.headers), now)
+            for message in messages[:limit]
+        ]
+
+    def _poll(self, consumer: Any, place: TopicPartition, offset: int) -> list[Any]:
+        """All that one fetch brings: kafka-python never gives out what it holds back of a partition that is then paused."""
         if consumer.position(place, timeout_ms=0) != offset:
             consumer.seek(place, offset)
         consumer.resume(place)
         try:
-            found = consumer.poll(timeout_ms=_DEADLINE_S * 1000, max_records=limit).get(place, [])
+            found: list[Any] = consumer.poll(timeout_ms=_DEADLINE_S * 1000, max_records=_WHOLE_FETCH).get(place, [])
         finally:
             consumer.pause(place)
         if not found:
-            raise KafkaTimeoutError(f"nothing of {topic}/{partition} from offset {offset} within {_DEADLINE_S} s")
-        now = time.time()
-        return [
-            decode_record(Position(topic, partition, message.offset), message.value or b"", list(message.headers), now)
-            for message in found
-        ]
+            raise KafkaTimeoutError(f"nothing of {place.topic}/{place.partition} from offset {offset} within {_DEADLINE_S} s")
+        return found
 
     def _drop(self) -> None:
         for consumer in [self._consumer, *self._groups.values()]:
@@ -298,6 +312,7 @@ class KafkaReader:
         self._consumer = None
         self._groups.clear()
         self._bounds.clear()
+        self._ahead.clear()
 
 
 def _patiently(offsets: Callable[[], dict[TopicPartition, int]]) -> dict[TopicPartition, int]:

@@ -169,6 +169,12 @@ class TopicReader:
             self._put_off(error, records)
         return records
 
+    def everything(self) -> list[Record]:
+        """As `drain`, for who will not ask again: all there is, or the log's failure."""
+        records = self.drain()
+        self._raise_failure()
+        return records
+
     def lag(self) -> int:
         """How many records are behind the end of the log."""
         offsets = self._beginning() if self._offsets is None else self._offsets  # another thread may ask

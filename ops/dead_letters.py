@@ -47,7 +47,7 @@ class Requeued(NamedTuple):
 def letters_of(log: EventLog, project: str) -> list[Letter]:
     """A project's letters, and those of bytes that nobody can say whose they are; each once, oldest first."""
     found: dict[str, Letter] = {}
-    for record in TopicReader(log, "dead-letter").drain():
+    for record in TopicReader(log, "dead-letter").everything():
         data = record.event.data
         if isinstance(data, DeadLetter) and record.event.project in ("", project):
             found.setdefault(record.event.id, Letter(record.event, data))

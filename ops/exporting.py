@@ -36,7 +36,7 @@ def export(log: EventLog, *, format: ExportFormat, project: str, path: Path, par
         return report | {"rows": counts.total(), "types": dict(sorted(counts.items())), "left_out": dict(erased)}
     joiner = Joiner(project)
     for topic in ("completions", "feedback"):
-        joiner.extend(TopicReader(log, topic).drain())
+        joiner.extend(TopicReader(log, topic).everything())
     votes = joiner.votes()
     heard = _standings(log, project).heard(votes)
     dataset = dataset_of(format, heard)

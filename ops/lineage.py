@@ -38,5 +38,5 @@ def adapter_states(settings: Settings, manifests: Sequence[AdapterManifest]) -> 
 
 def states_in(log: EventLog, project: str, manifests: Sequence[AdapterManifest]) -> dict[str, str]:
     """`states_from` a log."""
-    records = TopicReader(log, "control").drain()
+    records = TopicReader(log, "control").everything()
     return states_from((r.event for r in records if r.event.project == project), manifests)

@@ -45,8 +45,8 @@ class Flow:
 
 
 @contextmanager
-def flowing(topics: Topics, ack_timeout_s: float = 2.0) -> Iterator[Flow]:
-    with topics.log(ack_timeout_s=ack_timeout_s) as log, Source(log, "key") as source:
+def flowing(topics: Topics, *, ack_timeout_s: float = 2.0, per_s: float = 200.0) -> Iterator[Flow]:
+    with topics.log(ack_timeout_s=ack_timeout_s) as log, Source(log, "key", per_s=per_s) as source:
         wait_until(lambda: log.forwarder.forwarded > 0, "the first events are in Kafka", 60)
         yield Flow(log, source)
 

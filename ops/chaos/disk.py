@@ -14,7 +14,7 @@ from feedback.log import LogUnavailable
 from feedback.sqlite_log import SqliteLog
 from ops.chaos.ledger import Ledger, numbered
 from ops.chaos.scenario import Outcome, Size
-from ops.chaos.sqlite_faults import ACTIONS, Action, Faults
+from ops.chaos.sqlite_faults import ACTIONS, Action, Faults, sqlite
 
 _GROUP = 3
 """Events of one transaction."""
@@ -32,12 +32,13 @@ class _Ended(NamedTuple):
 
 @contextmanager
 def opened(folder: Path, size: Size) -> Iterator[Path]:
+    sqlite()
     yield folder
 
 
 def every_step(folder: Path, size: Size) -> Outcome:
     """At each write, sync and truncation: no room, an error, SIGKILL, SIGKILL half-way, a power cut. (Short: one of them.)"""
-    groups = 40 if size == "full" else 8
+    groups = 20 if size == "full" else 5
     total = _run(folder / "whole", Ledger(), "full", 0, groups).steps
     cases = [(at, action) for at in range(1, total + 1) for action in (ACTIONS if size == "full" else (ACTIONS[at % 5],))]
     acknowledged = lost = doubled = reordered = faults = 0

@@ -71,11 +71,12 @@ def disk_full(gateway: Gateway, size: Size) -> Outcome:
             with _no_room(gateway):
                 crowd.wait_refused()
                 taken = crowd.acknowledged
-                _chat_goes_on(gateway, f"full-{time}")
+                answered = _chat_goes_on(gateway, f"full-{time}")
                 pause(lasts_s)
                 if crowd.acknowledged > taken + _CLIENTS:  # an answer that was on its way may still come
                     problems.append(f"{crowd.acknowledged - taken} were acknowledged on a full disk")
             recovery = max(recovery, crowd.wait_for_another())
+            gateway.wait_captured({answered})
     if gateway.worker != worker:
         problems.append("the gateway was started again: it did not recover by itself")
     return _outcome(gateway, crowd, times, recovery, *problems)
@@ -103,10 +104,11 @@ def log_locked(gateway: Gateway, size: Size) -> Outcome:
             crowd.wait_for_another()
             with closing(sqlite3.connect(gateway.settings.log_path, timeout=10, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
-                _chat_goes_on(gateway, f"locked-{time}")
+                answered = _chat_goes_on(gateway, f"locked-{time}")
                 crowd.wait_refused()
                 other.execute("ROLLBACK")
             recovery = max(recovery, crowd.wait_for_another())
+            gateway.wait_captured({answered})
     return _outcome(gateway, crowd, times, recovery)
 
 
@@ -174,9 +176,10 @@ def _limit(gateway: Gateway, limits: tuple[int, int]) -> None:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
 
 
-def _chat_goes_on(gateway: Gateway, user: str) -> None:
+def _chat_goes_on(gateway: Gateway, user: str) -> str:
+    """The answer's completion id."""
     connection = Connection(gateway.port, gateway.key, 3.0)
     try:
-        connection.chat(user)
+        return connection.chat(user).completion_id
     finally:
         connection.close()

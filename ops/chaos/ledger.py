@@ -95,18 +95,14 @@ class Ledger:
 
 
 def everything(log: EventLog, topic: Topic) -> list[Record]:
-    """All records of a topic. A reader gives what it has got before a log fails: it is asked until there is no more."""
-    reader, deadline, records = TopicReader(log, topic), clock.monotonic() + _READ_S, list[Record]()
+    """All records of a topic. A log that fails now is asked again, for a minute."""
+    deadline = clock.monotonic() + _READ_S
     while True:
         try:
-            batch = reader.drain()
+            return TopicReader(log, topic).everything()
         except LogUnavailable as error:
             if clock.monotonic() > deadline:
                 raise Stuck(f"the log could not be read: {error}") from error
-            continue
-        if not batch:
-            return records
-        records += batch
 
 
 def name_of(event: Event) -> tuple[str, int] | None:

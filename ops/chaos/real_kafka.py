@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import signal
 import socket
 import subprocess
+import uuid
 from pathlib import Path
 
 from ops.bench.children import free_ports
@@ -48,7 +50,7 @@ class RealKafka:
             self.bootstrap_servers = f"127.0.0.1:{reached}"
             text = _PROPERTIES.format(port=self.port, advertised=reached, controller=controller, data=folder / "data")
             (folder / "server.properties").write_text(text)
-            identity = self._java("kafka.tools.StorageTool", "random-uuid").strip()
+            identity = base64.urlsafe_b64encode(b"P" + uuid.uuid4().bytes[1:]).decode().rstrip("=")  # never begins with a dash
             self._java("kafka.tools.StorageTool", "format", "-t", identity, "-c", str(folder / "server.properties"))
             self.start()
 
@@ -87,8 +89,5 @@ class RealKafka:
         flags = ["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
         return ["java", *flags, "-cp", f"{self._home}/libs/*"]
 
-    def _java(self, *arguments: str) -> str:
-        done = subprocess.run(
-            [*self._command(), *arguments], capture_output=True, text=True, timeout=60, cwd=self._folder, check=True
-        )
-        return done.stdout
+    def _java(self, *arguments: str) -> None:
+        subprocess.run([*self._command(), *arguments], capture_output=True, text=True, timeout=60, cwd=self._folder, check=True)

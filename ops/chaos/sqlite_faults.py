@@ -31,6 +31,14 @@ _WRITE, _SYNC, _TRUNCATE = 778, 1034, 1546
 """SQLITE_IOERR_WRITE, _FSYNC, _TRUNCATE: https://sqlite.org/rescode.html"""
 
 
+def sqlite() -> ctypes.CDLL:
+    """The library that this Python's module is linked with. Raises `NotRun` where it is out of reach."""
+    library = ctypes.CDLL(_sqlite3.__file__)
+    if not hasattr(library, "sqlite3_vfs_register"):
+        raise NotRun("this Python's sqlite3 module does not give its library's functions away")
+    return library
+
+
 class _Vfs(ctypes.Structure):
     """struct sqlite3_vfs, up to its version 3."""
 
@@ -83,9 +91,7 @@ class Faults:
         self._action = action
         self._files: dict[int, _File] = {}
         self._made: dict[int, _Methods] = {}
-        library = ctypes.CDLL(_sqlite3.__file__)  # finds what the module is linked with
-        if not hasattr(library, "sqlite3_vfs_register"):
-            raise NotRun("this Python's sqlite3 module does not give its library's functions away")
+        library = sqlite()
         library.sqlite3_vfs_find.restype = POINTER(_Vfs)
         self._system = library.sqlite3_vfs_find(None)
         self._open = _Open(self._system.contents.open)

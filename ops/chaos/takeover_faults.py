@@ -53,12 +53,11 @@ def readers_come_and_go(mock: Mock, size: Size) -> Outcome:
     kills = 50 if size == "full" else 3
     topics, recovery = mock.topics(), 0.0
     state = topics.folder / f"{topics.prefix}-read.db"
-    with flowing(topics) as flow:
+    with flowing(topics, per_s=40.0) as flow:
         for _ in range(kills):
             with _reading(state, json.dumps(asdict(topics.task(0, -1)))) as process, _member(topics.servers, topics.name()):
                 seen = len(effects(state))
                 recovery = max(recovery, _wait_read(state, seen + 1))
-                pause(0.2)
                 process.send_signal(signal.SIGKILL)
     with topics.log() as log, _reading(state, json.dumps(asdict(topics.task(0, -1)))):
         outcome = topics.check(log, flow.ledger, kills, recovery)
@@ -67,7 +66,7 @@ def readers_come_and_go(mock: Mock, size: Size) -> Outcome:
 
 
 def _wait_read(state: Path, count: int) -> float:
-    return wait_until(lambda: len(effects(state)) >= count, f"the reader has read {count} events", 60)
+    return wait_until(lambda: len(effects(state)) >= count, f"the reader has read {count} events", 120)
 
 
 def _stop_and_go(zombie: Writer, cluster: KafkaLog) -> list[str]:

@@ -173,6 +173,16 @@ def test_librdkafka_puts_a_key_where_we_do(on_mock_kafka: KafkaBackend):
     assert found == {key: partition_of(key, 12) for key in keys}
 
 
+def test_pages_of_a_long_partition_come_without_a_stall_also_when_a_short_one_is_read_in_between(on_mock_kafka: KafkaBackend):
+    long, short = sorted(["c1", "c2"], key=lambda key: partition_of(key, 12))  # read in this order, each time round
+    log = on_mock_kafka.open()
+    log.append([*(rating(f"f{n}", key=long) for n in range(30)), rating("f30", key=short)])
+    on_mock_kafka.settle()
+    reader = TopicReader(log, "feedback")
+    pages = [[int(r.event.data.feedback_id[1:]) for r in reader.poll(limit=10)] for _ in range(4)]
+    assert pages == [[*range(10), 30], [*range(10, 20)], [*range(20, 30)], []]
+
+
 def test_topics_with_another_number_of_partitions_are_refused_and_events_wait(mock_kafka: MockCluster, tmp_path: Path):
     mock_kafka.create_topics(["wrong.feedback.v1", "wrong.completions.v1", "wrong.control.v1", "wrong.dead-letter.v1"], 4)
     log = KafkaLog(tmp_path / "outbox.db", mock_kafka.bootstrap_servers, "wrong", api_version=(2, 3))

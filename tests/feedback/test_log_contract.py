@@ -315,6 +315,9 @@ def test_records_read_before_the_log_fails_are_not_lost(tmp_path):
             with contextlib.suppress(LogUnavailable):
                 read += reader.drain()
         assert log.left < 0
+        log.left = reads
+        with pytest.raises(LogUnavailable):
+            TopicReader(log, "feedback").everything()
         log.left = 10**9
         read += reader.drain()
         assert sorted(r.event.data.feedback_id for r in read) == sorted(f"f{n}" for n in range(20)), reads
