@@ -96,6 +96,22 @@ def test_a_full_disk_is_never_acknowledged_and_writing_goes_on_when_there_is_roo
     assert everything(log) == ["before", "big0"]
 
 
+def test_more_than_may_wait_for_the_disk_are_refused_and_those_that_wait_are_kept(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("feedback.database._WAITING", 10)
+    log = opened()
+    with_lock = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
+    with_lock.execute("BEGIN IMMEDIATE")
+    futures = [log.submit(rating(f"f{n}")) for n in range(100)]
+    with_lock.execute("ROLLBACK")
+    with_lock.close()
+    refused = [f"f{n}" for n, future in enumerate(futures) if isinstance(future.exception(5), LogUnavailable)]
+    assert len(refused) >= 50  # the writer may have taken some before it met the lock
+    assert "are waiting for the disk" in str(futures[-1].exception())
+    assert sorted(everything(log)) == sorted({f"f{n}" for n in range(100)} - set(refused))
+
+
 def test_one_event_too_many_for_the_disk_refuses_its_whole_transaction(opened: Open, tmp_path: Path):
     log = opened()
     pages = log.transact(lambda c: c.execute("PRAGMA page_count").fetchone()[0]).result(5)
