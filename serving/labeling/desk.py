@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from feedback.events import Event, Exposure, FeedbackSet, Flag, Judgement, Rating, Target
-from feedback.ids import user_hash
+from feedback.ids import annotator_hash
 from feedback.log import EventConflict, EventLog
 from feedback.receipts import Receipt, Receipts
 from ops import metrics
@@ -26,6 +26,7 @@ from serving.labeling.answers import (
     is_right,
     judgement_of,
 )
+from serving.labeling.pauses import Pauses
 from serving.labeling.places import Found, conversation_of, read_places
 from serving.labeling.plan import Live
 from serving.labeling.queue import AlreadyAnswered, EntryTestFailed, LeaseExpired, Progress, Task, TaskQueue
@@ -64,12 +65,13 @@ class Desk:
         self._receipts = receipts
         self._user_secret = user_secret
         self._clock = clock
+        self._pauses = Pauses(log)
         self._filled: dict[str, float] = {}
         self._filling = threading.Lock()
 
     def rater(self, caller: Caller, project: str) -> str:
         """The annotator in the project; the same as for feedback without a task."""
-        return user_hash(self._user_secret, project, f"\0annotator\0{caller.key_id}")
+        return annotator_hash(self._user_secret, project, caller.key_id or "")
 
     def stream_of(self, caller: Caller, id: str) -> Stream:
         """A stream by its id, or by its name where the caller's projects have one of it. Raises `NotFound`."""
@@ -88,6 +90,9 @@ class Desk:
         """The caller's task: the open one, else a new one; None when there is nothing to do. Raises `ApiError`."""
         stream = self.stream_of(caller, id)
         rater = self.rater(caller, stream.project)
+        if self._pauses.holds(stream.project, rater):
+            text = "Your judgements have changed suddenly: there are no tasks for this key until an operator has looked at them."
+            raise Forbidden(text, code="rater_paused")
         while True:
             try:
                 found = self._queue.next(stream, rater, caller.key_id or "")

@@ -13,6 +13,7 @@ import pytest
 from label_world import World, annotator, world
 from sqlalchemy import select
 
+from feedback.raters.standing import Standing, event_of, pause, reinstate
 from serving.errors import Conflict, Forbidden, NotFound
 from serving.labeling import tables
 from serving.labeling.desk import display_order
@@ -238,6 +239,20 @@ def test_who_fails_the_entry_test_gets_no_more_and_a_skipped_item_is_not_right(w
     with pytest.raises(Forbidden) as told:
         w.next(stream)
     assert told.value.code == "entry_test_failed"
+
+
+def test_a_paused_annotator_gets_no_tasks_until_an_operator_reinstates_them(w: World):
+    w.answered("x1", "x2")
+    stream = w.stream(overlap=2)
+    rater = w.desk.rater(annotator("ann"), "default")
+    paused = pause(Standing(), rater, "fell", since=900.0, by="watch", evidence={})
+    w.log.append([event_of(paused, "default", 1000.0)])
+    with pytest.raises(Forbidden) as told:
+        w.next(stream)
+    assert told.value.code == "rater_paused"
+    assert w.next(stream, "bob") is not None
+    w.log.append([event_of(reinstate(Standing(paused), "looked", 1001.0, drop=False), "default", 1001.0)])
+    assert w.next(stream) is not None
 
 
 def test_without_enough_golden_items_for_the_test_nothing_real_is_handed_out(w: World):
