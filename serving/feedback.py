@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -16,7 +19,7 @@ from fastapi.responses import JSONResponse
 
 from feedback.events import Event, Source
 from feedback.ids import annotator_hash, new_id, user_hash
-from feedback.log import EventLog, LogError, LogUnavailable
+from feedback.log import EventLog, LogError, LogUnavailable, Position
 from feedback.receipts import Receipt, ReceiptError, ReceiptExpired, Receipts
 from ops import metrics
 from serving.auth import Authenticator
@@ -56,21 +59,19 @@ def router(
         entries = parse_list(raw)
         if entries is None:
             return JSONResponse(await _take(request, raw, caller), status_code=201, headers=headers)
-        outcomes = await asyncio.gather(*(_outcome(request, entry, caller, at) for at, entry in enumerate(entries)))
+        outcomes = await _take_all(request, entries, caller)
         if all(outcome["status"] == 503 for outcome in outcomes):
             raise LogUnavailable("nothing of the list could be kept")
         return JSONResponse({"object": "list", "data": outcomes}, status_code=207, headers=headers)
 
-    async def _outcome(request: Request, raw: bytes, caller: Caller | None, at: int) -> dict[str, Any]:
-        """What became of one entry of a list; what is wrong with it concerns it alone."""
-        try:
-            return {"index": at, "status": 201} | await _take(request, raw, caller, f"/{at}")
-        except (ApiError, ReceiptError, LogError) as error:
-            told = as_api_error(error)
-            return {"index": at, "status": told.status} | told.body
+    async def _take(request: Request, raw: bytes, caller: Caller | None) -> dict[str, Any]:
+        """Check one judgement and make it durable."""
+        event, kind, source = await _event(request, raw, caller)
+        await _durable(log, event)
+        return _reply(event, kind, source)
 
-    async def _take(request: Request, raw: bytes, caller: Caller | None, part: str = "") -> dict[str, Any]:
-        """Check one judgement and make it durable. ``part``: which of several it is that share a request's headers."""
+    async def _event(request: Request, raw: bytes, caller: Caller | None, part: str = "") -> tuple[Event, str, Source]:
+        """One judgement, checked. ``part``: which of several it is that share a request's headers."""
         body = parse_feedback(raw)
         token = body.receipt or request.headers.get(RECEIPT_HEADER)
         receipt = await _receipt(body, token, caller)
@@ -85,9 +86,19 @@ def router(
             key=receipt.conversation,
             data=fact_of(body, said, receipt),
         )
-        await _durable(log, event)
-        metrics.FEEDBACK.labels(body.type, said.source).inc()
-        return {"id": said.feedback_id, "object": "feedback", "created": int(event.time)}
+        return event, body.type, said.source
+
+    async def _take_all(request: Request, entries: list[bytes], caller: Caller | None) -> list[dict[str, Any]]:
+        """An outcome for each entry: all are checked and handed over, then waited for at once."""
+        taken: list[tuple[Event, str, Source, Future[Position]] | Exception] = []
+        for at, entry in enumerate(entries):
+            try:
+                made = await _event(request, entry, caller, f"/{at}")
+                taken.append((*made, log.submit(made[0])))
+            except (ApiError, ReceiptError, LogError) as error:
+                taken.append(error)
+        await _done([each[3] for each in taken if not isinstance(each, Exception)])
+        return [_outcome(at, each) for at, each in enumerate(taken)]
 
     async def _receipt(body: FeedbackRequest, token: str | None, caller: Caller | None) -> Receipt:
         """What the feedback is about: the receipt sent, else what is known of the id named."""
@@ -153,9 +164,52 @@ def _check_idempotency_key(request: Request) -> None:
 
 async def _durable(log: EventLog, event: Event) -> None:
     """Return once the event is on disk. Raises `LogError`, `LogUnavailable` also at the deadline."""
-    written = asyncio.wrap_future(log.submit(event))
-    try:
-        await asyncio.wait_for(asyncio.shield(written), DURABLE_TIMEOUT_S)
-    except TimeoutError as error:
-        written.add_done_callback(lambda late: late.cancelled() or late.exception())  # it may still fail: nobody asks
-        raise LogUnavailable(f"the log took longer than {DURABLE_TIMEOUT_S} s") from error
+    written = log.submit(event)
+    await _done([written])
+    error = _failure(written)
+    if error is not None:
+        raise error
+
+
+async def _done(futures: Sequence[Future[Position]]) -> None:
+    """Return once all are done, or at the deadline: one wake-up for all, where `asyncio.gather` takes several for each."""
+    loop, left, lock = asyncio.get_running_loop(), len(futures), threading.Lock()
+    woken = loop.create_future()
+
+    def note(_: Future[Position]) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            last = left == 0
+        if last:
+            with suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(lambda: woken.done() or woken.set_result(None))
+
+    for future in futures:
+        future.add_done_callback(note)
+    if futures:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(woken, DURABLE_TIMEOUT_S)
+
+
+def _outcome(at: int, taken: tuple[Event, str, Source, Future[Position]] | Exception) -> dict[str, Any]:
+    """What became of one entry of a list; what is wrong with it concerns it alone."""
+    error = taken if isinstance(taken, Exception) else _failure(taken[3])
+    if error is None:
+        assert not isinstance(taken, Exception)
+        return {"index": at, "status": 201} | _reply(*taken[:3])
+    if not isinstance(error, ApiError | ReceiptError | LogError):
+        raise error
+    told = as_api_error(error)
+    return {"index": at, "status": told.status} | told.body
+
+
+def _failure(future: Future[Position]) -> BaseException | None:
+    if not future.done():
+        return LogUnavailable(f"the log took longer than {DURABLE_TIMEOUT_S} s")
+    return future.exception()
+
+
+def _reply(event: Event, kind: str, source: Source) -> dict[str, Any]:
+    metrics.FEEDBACK.labels(kind, source).inc()
+    return {"id": event.id, "object": "feedback", "created": int(event.time)}
