@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 
@@ -28,8 +28,8 @@ def open_settings_log(settings: Settings) -> EventLog:
     )
     forwarder = getattr(log, "forwarder", None)
     if forwarder is not None:
-        metrics.FORWARD_LAG.set_function(lambda: float(forwarder.lag))
-        metrics.FORWARD_OLDEST.set_function(lambda: float(forwarder.oldest_s))
+        metrics.FORWARD_LAG.set_function(partial(_or_nan, lambda: forwarder.lag))
+        metrics.FORWARD_OLDEST.set_function(partial(_or_nan, lambda: forwarder.oldest_s))
         metrics.FORWARD_REBUILDS.set_function(lambda: float(forwarder.rebuilds))
     return SealedLog(log, SqlTextKeys.of(settings), redactor_of(settings))
 
@@ -47,11 +47,12 @@ def open_log_of(settings: Settings) -> Iterator[EventLog]:
 def tell_lag(group: str, readers: Iterable[TopicReader]) -> None:
     """Let this process's metrics say how far the readers are behind the log whenever they are asked; NaN if it cannot be read."""
     for reader in readers:
-        metrics.LOG_LAG.labels(group, reader.topic).set_function(partial(_lag, reader))
+        metrics.LOG_LAG.labels(group, reader.topic).set_function(partial(_or_nan, reader.lag))
 
 
-def _lag(reader: TopicReader) -> float:
+def _or_nan(figure: Callable[[], float]) -> float:
+    """A page of metrics is told also while the log cannot be read."""
     try:
-        return float(reader.lag())
+        return float(figure())
     except LogError:
         return math.nan

@@ -6,7 +6,10 @@ import httpx
 from conftest import Gateway, watch
 from playwright.sync_api import Browser, Page
 
-ROUTES = ("/v1/chat/completions", "/v1/feedback", "/v1/models", "/v1/models/{model}", "/healthz", "/readyz", "/metrics")
+ROUTES = (
+    *("/v1/chat/completions", "/v1/feedback", "/v1/models", "/v1/models/{model}", "/healthz", "/readyz", "/metrics"),
+    *("/v1/label/streams", "/v1/label/next", "/v1/label/{task}"),
+)
 
 VIOLATIONS = """
 window.violations = [];
