@@ -28,7 +28,7 @@ FRESH_S = 1.0
 HELD_S = 300.0
 """How long an answer is believed while the database is away: so long may a revoked key go on in the worst case."""
 
-_PATIENCE_S = 3.0
+PATIENCE_S = 3.0
 """How long a request waits for the database before that is taken to be away: only the first ones do."""
 
 _RETRY_S = 1.0
@@ -50,8 +50,17 @@ class _Answer:
 class Recall:
     """``changes()`` counts what this process itself has written: no answer from before its last change is fresh."""
 
-    def __init__(self, changes: Callable[[], int] = lambda: 0, clock: Callable[[], float] = time.monotonic) -> None:
-        self._changes, self._clock = changes, clock
+    def __init__(
+        self,
+        changes: Callable[[], int] = lambda: 0,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        patience_s: float = PATIENCE_S,
+        most: int = _MOST,
+    ) -> None:
+        """``most``: answers that are remembered."""
+        self.patience_s = patience_s
+        self._changes, self._clock, self._most = changes, clock, most
         self._answers: dict[Hashable, _Answer] = {}
         self._asking: dict[Hashable, asyncio.Future[Any]] = {}
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="database")
@@ -73,7 +82,7 @@ class Recall:
         held = known is not None and now < known.at + HELD_S
         asking = self._look(question, look, now)
         if asking is not None and not (held and self._away):
-            done, _ = await asyncio.wait((asking,), timeout=_PATIENCE_S)
+            done, _ = await asyncio.wait((asking,), timeout=self.patience_s)
             if not done:
                 self._lost("no answer in time")
             elif asking.exception() is None:
@@ -128,7 +137,7 @@ class Recall:
         now = self._clock()
         self._answers.pop(question, None)
         if value is not None:
-            if len(self._answers) >= _MOST:
+            if len(self._answers) >= self._most:
                 del self._answers[next(iter(self._answers))]  # the one that was asked for longest ago
             self._answers[question] = _Answer(value, now, change)
         self._heard = now

@@ -312,9 +312,15 @@ def fake_litellm(tmp_path) -> Path:
     return program
 
 
+def family() -> set[psutil.Process]:
+    """All processes that this one has started, by whatever detour."""
+    return set(psutil.Process().children(recursive=True))
+
+
 def test_a_run_measures_all_three_counts_the_log_and_leaves_nothing_behind(tmp_path, fake_litellm):
     options = gateway.Options(rounds=1, requests=40, concurrency=4, rate=100, soak=50, litellm=str(fake_litellm), steady_s=0.2)
 
+    before = family()
     report = json.loads(json.dumps(gateway.run(options, tmp_path / "bench", quiet)))
 
     values = {figure["name"]: figure["value"] for figure in report["figures"]}
@@ -329,7 +335,7 @@ def test_a_run_measures_all_three_counts_the_log_and_leaves_nothing_behind(tmp_p
     assert [set(each) for each in report["rounds"]] == [{"direct", "plaudit", "litellm"}]
     assert report["machine"]["cpus"] == os.cpu_count()
     assert not list((tmp_path / "bench").iterdir())
-    assert not psutil.Process().children(recursive=True)
+    assert family() == before
 
 
 def test_what_a_bench_started_is_stopped_with_its_children_when_it_fails(tmp_path):
@@ -339,15 +345,16 @@ def test_what_a_bench_started_is_stopped_with_its_children_when_it_fails(tmp_pat
         with child([sys.executable, "-c", code], tmp_path / "child.log"):
             while "up" not in (tmp_path / "child.log").read_text():
                 pass
-            family.extend(psutil.Process().children(recursive=True))
+            started.extend(family() - before)
             raise RuntimeError("in the midst of it")
 
-    family: list[psutil.Process] = []
+    started: list[psutil.Process] = []
+    before = family()
     with pytest.raises(RuntimeError, match="in the midst"):
         fail()
 
-    assert len(family) == 2
-    assert not [process for process in psutil.wait_procs(family, timeout=5)[1] if process.status() != psutil.STATUS_ZOMBIE]
+    assert len(started) == 2
+    assert not [process for process in psutil.wait_procs(started, timeout=5)[1] if process.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_program_that_is_not_there_is_named():

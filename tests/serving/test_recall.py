@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from structlog.testing import capture_logs
@@ -16,7 +16,7 @@ from serving.recall import FRESH_S, HELD_S, Recall
 class World:
     """A clock, and a database that answers, refuses or hangs as it is told."""
 
-    def __init__(self) -> None:
+    def __init__(self, **settings: int) -> None:
         self.now = 1000.0
         self.changes = 0
         self.looks = 0
@@ -24,7 +24,7 @@ class World:
         self.value: object = "first"
         self.goes_on = threading.Event()
         self.goes_on.set()
-        self.recall = Recall(lambda: self.changes, lambda: self.now)
+        self.recall = Recall(lambda: self.changes, lambda: self.now, **settings)
 
     def look(self) -> object:
         self.looks += 1
@@ -35,6 +35,13 @@ class World:
 
     async def ask(self, question: str = "key") -> object:
         return await self.recall.ask(question, self.look)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Returns once it holds: lookups run in threads."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0)
 
 
 @pytest.fixture
@@ -102,27 +109,27 @@ async def test_a_database_that_is_away_is_asked_once_a_second_and_logged_once(wo
 
 
 async def test_who_is_remembered_waits_a_moment_for_a_database_that_hangs_and_then_not_at_all(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World,
 ):
-    monkeypatch.setattr("serving.recall._PATIENCE_S", 0.05)
+    world.recall.patience_s = 0.05
     await world.ask()
     await world.ask("another")
     world.goes_on.clear()
     world.now += 10
     assert await world.ask() == "first", "the one that waits in vain"
     world.now += 10
-    monkeypatch.setattr("serving.recall._PATIENCE_S", 20)
+    world.recall.patience_s = 20
     assert await asyncio.wait_for(world.ask("another"), 1) == "first", "the database is asked, and nobody waits"
-    assert world.looks == 4
+    await until(lambda: world.looks == 4)
     world.now += 10
-    monkeypatch.setattr("serving.recall._PATIENCE_S", 0.05)
+    world.recall.patience_s = 0.05
     with pytest.raises(DatabaseUnavailable):
         await asyncio.wait_for(world.ask("unknown"), 1)
-    monkeypatch.setattr("serving.recall._PATIENCE_S", 20)
+    world.recall.patience_s = 20
     world.now += 10
     with pytest.raises(DatabaseUnavailable):
         await asyncio.wait_for(world.ask("unknown"), 1)
-    assert world.looks == 5
+    await until(lambda: world.looks == 5)
     world.value = "second"
     world.goes_on.set()
     while world.recall.trouble() != ([], []):
@@ -140,8 +147,8 @@ async def test_many_who_ask_the_same_at_once_are_one_look(world: World):
     assert world.looks == 1
 
 
-async def test_of_too_many_answers_the_one_asked_for_longest_ago_is_forgotten(world: World, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("serving.recall._MOST", 2)
+async def test_of_too_many_answers_the_one_asked_for_longest_ago_is_forgotten():
+    world = World(most=2)
     for question in ("a", "b"):
         await world.ask(question)
     world.now += FRESH_S
@@ -152,6 +159,7 @@ async def test_of_too_many_answers_the_one_asked_for_longest_ago_is_forgotten(wo
     assert [await world.ask(question) for question in ("a", "c")] == ["first", "first"]
     with pytest.raises(DatabaseUnavailable):
         await world.ask("b")
+    world.recall.close()
 
 
 async def test_a_mistake_of_ours_is_told_as_it_is(world: World):
