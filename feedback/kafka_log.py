@@ -14,7 +14,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -368,6 +368,9 @@ class KafkaLog:
     def resend(self, letter: DeadLetter) -> bool:
         """Send an event that Kafka refused (``letter`` stands for it) once more; False if it is not in this outbox."""
         return self._to_send.resend(letter)
+
+    def holds(self, ids: Collection[str]) -> bool:
+        return self._outbox.holds(ids)
 
     def partitions(self, topic: Topic) -> int:
         return self._cluster.partitions

@@ -11,7 +11,7 @@ other events with it; what people wrote is erased by destroying the key that it 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple, Protocol, TypeVar
 
@@ -78,6 +78,10 @@ class EventLog(Protocol):
 
     def append(self, events: Sequence[Event], timeout: float = 10.0) -> list[Position]:
         """Submit all, wait until all are durable (seconds)."""
+        ...
+
+    def holds(self, ids: Collection[str]) -> bool:
+        """Whether events of all these ids have been made durable on this machine, by whichever process."""
         ...
 
     def partitions(self, topic: Topic) -> int: ...

@@ -84,6 +84,9 @@ class SealedLog:
     def append(self, events: Sequence[Event], timeout: float = 10.0) -> list[Position]:
         return self.inner.append(self._sealed(events), timeout)
 
+    def holds(self, ids: Collection[str]) -> bool:
+        return self.inner.holds(ids)
+
     def partitions(self, topic: Topic) -> int:
         return self.inner.partitions(topic)
 

@@ -9,7 +9,7 @@ import json
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -118,6 +118,10 @@ class SqliteLog:
                     self._reading.execute("ROLLBACK")
             except sqlite3.Error as error:
                 raise LogUnavailable(f"the log could not be read: {error}") from error
+
+    def holds(self, ids: Collection[str]) -> bool:
+        sql = f"SELECT COUNT(*) FROM events WHERE id IN ({','.join('?' * len(ids))})"
+        return self.query(lambda connection: int(connection.execute(sql, tuple(ids)).fetchone()[0]) == len(set(ids)))
 
     def partitions(self, topic: Topic) -> int:
         return self._partitions

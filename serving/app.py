@@ -118,7 +118,10 @@ def create_app(
 
         app.admin = create_admin_app(settings, keys, registry, log, manager, told, known=known)
     app.router.add_route(chat.PATH, hot, methods=["POST"], name="create_chat_completion")
-    app.include_router(feedback.router(log, receipts, index, authenticator, quota, origins, user_secret))
+    timeout_s = settings.limits.request_timeout_s
+    app.include_router(
+        feedback.router(log, receipts, index, authenticator, quota, origins, user_secret, capture.settled, timeout_s)
+    )
     app.include_router(label_router(desk, quota))
     app.include_router(models_route.router(known, quota))
     app.include_router(health.router(manager, known, told))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import deque
+from collections.abc import Collection
 from itertools import islice
 
 import structlog
@@ -35,10 +36,14 @@ class Capture:
         self._max_bytes = max_bytes
         self._retry_s = retry_s
         self._queue: deque[Event] = deque()
+        self._ids: set[str] = set()
+        """Of what is queued."""
+        self._written = asyncio.Event()
+        """Set, and replaced, whenever something has been written."""
         self._bytes = 0
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
-        """It is to be stopped: what is queued is written at once."""
+        """Somebody waits for what is queued: it is written at once."""
         self._stopping = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -56,6 +61,7 @@ class Capture:
             _logger.error("capture_overflow", queued=len(self._queue))
             return
         self._queue.append(event)
+        self._ids.add(event.id)
         self._bytes += size
         self._empty.clear()
         self._wake.set()
@@ -65,6 +71,16 @@ class Capture:
     def waiting(self) -> int:
         """Events not yet durable."""
         return len(self._queue)
+
+    async def settled(self, ids: Collection[str], timeout_s: float) -> None:
+        """Return once none of these events waits any more. Raises `LogUnavailable` after so many seconds."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self._ids.isdisjoint(ids):
+                    self._hurry.set()
+                    await self._written.wait()
+        except TimeoutError as error:
+            raise LogUnavailable(f"an answer could not be written within {timeout_s} s") from error
 
     async def stop(self, timeout_s: float) -> None:
         """Write what is queued, for at most ``timeout_s`` seconds; the rest is counted as lost."""
@@ -93,6 +109,7 @@ class Capture:
                 continue
             if len(self._queue) < _GROUP and not self._hurry.is_set():
                 await self._gather()
+            self._hurry.clear()
             group = list(islice(self._queue, _GROUP))
             try:
                 await asyncio.to_thread(self._log.append, group, _APPEND_TIMEOUT_S)
@@ -130,7 +147,11 @@ class Capture:
     def _done(self, count: int) -> None:
         metrics.LOG_UP.set(1)
         for _ in range(count):
-            self._bytes -= _size(self._queue.popleft())
+            event = self._queue.popleft()
+            self._ids.discard(event.id)
+            self._bytes -= _size(event)
+        self._written.set()
+        self._written = asyncio.Event()
         metrics.CAPTURE_QUEUE.set(len(self._queue))
 
 

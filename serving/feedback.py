@@ -9,10 +9,10 @@ import asyncio
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
@@ -31,10 +31,20 @@ from serving.keys import Caller
 from serving.lookup import AnswerIndex
 from serving.quota import Quota
 
+T = TypeVar("T")
+
 PATH = "/v1/feedback"
 RECEIPT_HEADER = "x-plaudit-receipt"
 IDEMPOTENCY_HEADER = "idempotency-key"
 DURABLE_TIMEOUT_S = 10.0
+
+_SETTLED_S = 10.0
+"""So long after its request has timed out, every answer is in the log."""
+
+_ELSEWHERE_S = 0.4
+"""How long an answer of another process is waited for."""
+
+_POLL_S = 0.02
 _LONGEST_IDEMPOTENCY_KEY = 200
 
 
@@ -46,8 +56,11 @@ def router(
     quota: Quota,
     origins: Origins,
     user_secret: bytes,
+    settled: Callable[[Collection[str], float], Awaitable[None]],
+    request_timeout_s: float,
     clock: Callable[[], float] = time.time,
 ) -> APIRouter:
+    """``settled(ids, seconds)`` returns once this process has written the answers of these ids."""
     routes = APIRouter()
 
     @routes.post(PATH)
@@ -76,6 +89,7 @@ def router(
         token = body.receipt or request.headers.get(RECEIPT_HEADER)
         receipt = await _receipt(body, token, caller)
         await origins.check(request, receipt.project)
+        await _answered(receipt)
         rater = _rater(body, caller, receipt, sealed=token is not None)
         key_id = receipt.key_id if caller is None else caller.key_id or ""
         said = Said(_feedback_id(request, body, receipt.project, rater, part), rater, _source(body, caller), key_id)
@@ -100,6 +114,13 @@ def router(
         await _done([each[3] for each in taken if not isinstance(each, Exception)])
         return [_outcome(at, each) for at, each in enumerate(taken)]
 
+    async def _answered(receipt: Receipt) -> None:
+        """Return once the answers are in the log: a judgement of what nobody knows any more would be worth nothing."""
+        ids = receipt.target.completion_ids
+        await settled(ids, DURABLE_TIMEOUT_S)
+        if clock() - receipt.issued < request_timeout_s + _SETTLED_S:  # perhaps another process's, that it has still to write
+            await _until(lambda: asyncio.to_thread(log.holds, ids))
+
     async def _receipt(body: FeedbackRequest, token: str | None, caller: Caller | None) -> Receipt:
         """What the feedback is about: the receipt sent, else what is known of the id named."""
         if token is not None:
@@ -117,7 +138,7 @@ def router(
             wanted = "comparison_id" if kind_of(body) == "preference" else "completion_id"
             text = f"Say what this is about: send the answer's 'receipt', or its '{wanted}'."
             raise InvalidRequest(text, param=wanted, code="missing_required_parameter")
-        receipt = await index.find(body.comparison_id or body.completion_id or "")
+        receipt = await _until(lambda: index.find(body.comparison_id or body.completion_id or ""))
         if receipt is None or not caller.may(receipt.project):
             text = f"'{param}' is not among the last {index.capacity} answers of this project: send the answer's 'receipt'."
             raise NotFound(text, param=param, code="unknown_completion")
@@ -135,6 +156,15 @@ def router(
         return named
 
     return routes
+
+
+async def _until(look: Callable[[], Awaitable[T]]) -> T:
+    """What ``look`` finds, once that is anything, or after a moment: another process writes answers down a little later."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _ELSEWHERE_S
+    while not (found := await look()) and loop.time() < until:
+        await asyncio.sleep(_POLL_S)
+    return found
 
 
 def _source(body: FeedbackRequest, caller: Caller | None) -> Source:

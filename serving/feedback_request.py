@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_core import from_json, to_json
 
 from feedback.events import Action, FeedbackKind, Harm
@@ -37,6 +37,12 @@ def _no_truth_value(value: Any) -> Any:
     if isinstance(value, bool):
         raise ValueError("send 1, -1, or 0 to take the thumb back")
     return value
+
+
+def not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("it is blank: send what the answer should have been")
+    return text
 
 
 def _zero_to_one(value: Any) -> Any:
@@ -109,7 +115,7 @@ class CorrectionRequest(_Judgement):
     """What the answer should have been."""
 
     type: Literal["correction"]
-    text: str = Field(min_length=1, max_length=100_000)
+    text: Annotated[str, AfterValidator(not_blank)] = Field(min_length=1, max_length=100_000)
 
 
 class ScoreRequest(_Judgement):
@@ -138,11 +144,10 @@ class ImplicitRequest(_Feedback):
 
     @model_validator(mode="after")
     def _dwelling_takes_time(self) -> ImplicitRequest:
-        if (self.action == "dwell") != (self.ms is not None):
-            text = (
-                "'ms' is missing: say how long they dwelt." if self.ms is None else "'ms' goes with action 'dwell': leave it out."
-            )
-            raise InvalidRequest(f"'ms' {text}.", param="ms")
+        if self.action == "dwell" and self.ms is None:
+            raise InvalidRequest("'ms' is missing: say how long they dwelt.", param="ms")
+        if self.action != "dwell" and self.ms is not None:
+            raise InvalidRequest("'ms' goes with action 'dwell': leave it out.", param="ms")
         return self
 
 

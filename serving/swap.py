@@ -158,11 +158,15 @@ class AdapterManager:
         self._tending.clear()
 
     async def _run(self) -> None:
+        told = ""
         while True:
             try:
                 await self.reconcile(POLL_S)
+                told = ""
             except (LogError, EngineError, Refusal, LookupError, OSError) as error:
-                _log.warning("reconcile_failed", error=str(error))
+                if str(error) != told:  # once, not ten times a second
+                    _log.warning("reconcile_failed", error=str(error))
+                told = str(error)
             except Exception:  # noqa: BLE001 - logged; without this task nothing would ever be swapped or restored again
                 _log.exception("reconcile_crashed")
             running = [task for task in self._tending.values() if not task.done()]

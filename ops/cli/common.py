@@ -26,6 +26,9 @@ __all__ = [
     "when",
 ]
 
+_WIDE = 240
+"""Characters."""
+
 DataDir = Annotated[
     Path | None, typer.Option("--data-dir", help="Where Plaudit keeps everything. [default: .plaudit]", show_default=False)
 ]
@@ -61,7 +64,8 @@ def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:
         table.add_column(column, overflow="fold", no_wrap=column == "id")
     for row in rows:
         table.add_row(*("" if cell is None else str(cell) for cell in row))
-    Console().print(table)
+    # Into a file or a pipe, a row is one line: there is no terminal to fit.
+    Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE).print(table)
 
 
 def when(unix_seconds: float | None) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from ops.cli.common import CommandError, DataDir, Json, Project, print_json, print_table, settings_from
+from ops.cli.keys import audit, check_project
 
 _NAMED = 20
 """Dropped rows that are shown to people; ``--json`` has all of them."""
@@ -36,9 +37,11 @@ def import_(
     from ops.row_files import rows_of
 
     settings = settings_from(data_dir, project=project)
+    check_project(settings, project)
     with open_log_of(settings) as log:
         account = import_rows(log, itertools.islice(rows_of(file), limit), format=format, project=settings.project)
     report = {"format": format, "project": settings.project, "file": file} | account.report()
+    audit(settings, "data.import", f"{settings.project}/{format}")
     if json:
         print_json(report)
     else:
@@ -83,6 +86,7 @@ def export(
         raise CommandError(f"--out={str(out)!r}: name a file in a folder that is there")
     with open_log_of(settings) as log:
         report = write(log, format=format, project=settings.project, path=out, parquet=parquet)
+    audit(settings, "data.export", f"{settings.project}/{format}")
     if json:
         print_json(report)
         return

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ops.cli.common import CommandError, DataDir, Json, Project, print_json, print_table, settings_from, when
+from ops.cli.keys import audit
 from ops.dead_letters import Letter, letters_of
 from ops.dead_letters import requeue as requeue_letters
 from ops.open_log import open_log_of
@@ -48,6 +49,7 @@ def requeue(
     settings = settings_from(data_dir, project=project)
     with open_log_of(settings) as log:
         done = requeue_letters(log, _chosen(letters_of(log, settings.project), ids))
+    audit(settings, "dead_letter.requeue", f"{settings.project}/{len(done)}")
     rows = [{"id": each.letter.event.id, "outcome": each.outcome, "detail": each.detail} for each in done]
     if json:
         print_json(rows)

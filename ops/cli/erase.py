@@ -8,6 +8,7 @@ from typing import Annotated, cast, get_args
 import typer
 
 from ops.cli.common import CommandError, DataDir, Json, Project, print_json, settings_from
+from ops.cli.keys import check_project
 
 
 def erase_user(
@@ -27,6 +28,7 @@ def erase_user(
     settings = settings_from(data_dir, project=project)
     if not settings.log_path.exists():
         raise CommandError(f"--data-dir: there is no event log {settings.log_path}")
+    check_project(settings, project)
     person = hash_of(settings, settings.project, user, cast(Kind, kind))
     audit(settings, "user.erase", f"{settings.project}/{person}")  # before it is begun: it cannot be undone
     done = erase(settings, settings.project, person)

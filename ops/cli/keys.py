@@ -154,3 +154,14 @@ def rotate_text(data_dir: DataDir = None, json: Json = False) -> None:
         print_json({"rewrapped": wrapped})
     else:
         print(f"keys of users' texts that were wrapped anew: {wrapped}")
+
+
+def check_project(settings: Settings, named: str | None) -> None:
+    """Raise `CommandError` for a ``--project`` that has not been made."""
+    if named is None:
+        return
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    known = load("serving.keys:KeyStore")(settings).projects()
+    if named not in known:
+        there = ", ".join(known) or "none"
+        raise CommandError(f"--project={named!r}: there is none; there are: {there}. Make it: plaudit projects create {named}")

@@ -9,7 +9,7 @@ import typer
 
 from ops.cli import load
 from ops.cli.common import CommandError, DataDir, Json, Project, print_json, print_table, settings_from, when
-from ops.cli.keys import open_store
+from ops.cli.keys import audit, open_store
 from ops.open_log import open_log_of
 from ops.settings import Settings
 
@@ -70,6 +70,7 @@ def create(
         stream = streams.create(settings.project, name, plan)
     except ValueError as error:
         raise CommandError(f"{error}: use another name") from error
+    audit(settings, "label.create", stream.id)
     with open_log_of(settings) as log:
         streams.draw(stream, log)
     _show(streams, stream, json)
@@ -126,6 +127,7 @@ def add(
             added = load("serving.labeling.admin_routes:add_named_items")(streams, log, found, body.items)
         except load("serving.errors:ApiError") as error:
             raise CommandError(str(error)) from error
+    audit(settings, "label.add", found.id)
     _tell({"added": added}, f"added {added} of {len(lines)} items", json)
 
 
@@ -135,7 +137,9 @@ def draw(stream: _Stream, data_dir: DataDir = None, project: Project = None, jso
     settings = settings_from(data_dir, project=project)
     streams = open_streams(settings)
     with open_log_of(settings) as log:
-        added = streams.draw(_find(streams, settings, stream), log)
+        found = _find(streams, settings, stream)
+        added = streams.draw(found, log)
+    audit(settings, "label.draw", found.id)
     _tell({"added": added}, f"drew {added} items", json)
 
 
@@ -144,7 +148,9 @@ def close(stream: _Stream, data_dir: DataDir = None, project: Project = None, js
     """Hand out no more of a stream; tasks that are out can still be answered."""
     settings = settings_from(data_dir, project=project)
     streams = open_streams(settings)
-    _show(streams, streams.close(_find(streams, settings, stream).id), json)
+    closed = streams.close(_find(streams, settings, stream).id)
+    audit(settings, "label.close", closed.id)
+    _show(streams, closed, json)
 
 
 @app.command()

@@ -80,6 +80,8 @@ def pause(
     now = time.time()
     settings = settings_from(data_dir, project=project)
     who = _hash(settings, rater, user)
+    if user is None and who not in _reports(settings, None):  # a hash that was mistyped would pause nobody
+        raise CommandError(f"{_named(rater, user)}: no such rater of {settings.project!r} has a vote; see 'plaudit raters list'")
     change = _change(
         settings, who, "rater.pause", now, lambda standing: paused(standing, who, reason, now - 3600 * hours, "operator", {})
     )

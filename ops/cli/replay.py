@@ -43,6 +43,8 @@ def replay(
     at --from or later. A line holds no text of people's; 'plaudit export' joins the texts to it.
     """
     first, last = _point("--from", start), _point("--to", end)
+    if first.time is not None and last.time is not None and first.time > last.time:
+        raise CommandError(f"--from={start!r} is after --to={end!r}: give the earlier one first")
     settings = settings_from(data_dir, project=project)
     with open_log_of(settings) as log:
         dataset = rebuild(log, settings.project, first, last)

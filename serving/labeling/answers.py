@@ -7,11 +7,11 @@ import json
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 
 from feedback.events import Correction, Flag, Harm, Judgement, Preference, Ranking, Rating, Score
 from serving.errors import InvalidRequest
-from serving.feedback_request import check_tags
+from serving.feedback_request import check_tags, not_blank
 from serving.labeling.plan import StreamPlan
 from serving.validation import RequestModel, explain, parse
 
@@ -71,7 +71,7 @@ class LabelCorrection(_Answer):
     """What the answer should have been."""
 
     type: Literal["correction"]
-    text: str = Field(min_length=1, max_length=32_768)
+    text: Annotated[str, AfterValidator(not_blank)] = Field(min_length=1, max_length=32_768)
 
 
 class LabelScore(_Answer):

@@ -36,6 +36,10 @@ def pairs(path: Path, count: int) -> str:
 
 def test_a_data_set_is_imported_once_and_comes_out_again(tmp_path):
     file = pairs(tmp_path / "hh.jsonl.gz", 6)
+    mistyped = plaudit("import", "--format", "hh-rlhf", file, "--project", "shop", data_dir=tmp_path / "data")
+    assert mistyped.returncode == 2
+    assert "--project='shop': there is none" in mistyped.stderr
+    assert plaudit("projects", "create", "shop", data_dir=tmp_path / "data").returncode == 0
     first = plaudit("import", "--format", "hh-rlhf", file, "--project", "shop", "--json", data_dir=tmp_path / "data")
     assert first.returncode == 0, first.stderr
     report = json.loads(first.stdout)

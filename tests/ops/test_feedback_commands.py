@@ -234,6 +234,7 @@ def test_requeue_appends_what_can_be_read_by_now_once_and_says_why_of_the_rest(p
     put(log, of_default(rating("old", "x2", rater="r5")), "copy", ce_specversion="0.3")
     put(log, of_default(rating("worse", "x2", rater="r6")), "worse", ce_specversion="0.3")
     TopicReader(log, "feedback").drain()  # a reader meets them: two letters
+    log.append([])  # behind them
     with sqlite3.connect(log.path) as connection:  # a newer version can read the first
         connection.execute("UPDATE events SET headers = replace(headers, '\"0.3\"', '\"1.0\"') WHERE id = 'copy'")
     connection.close()

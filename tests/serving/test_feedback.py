@@ -151,6 +151,8 @@ REFUSED_WITH_RECEIPT: list[tuple[dict[str, Any], int, str, str]] = [
     ({"type": "applause", "value": "better"}, 400, "type", "unsupported_feedback_type"),
     ({"type": "correction"}, 400, "text", "missing_required_parameter"),
     ({"type": "correction", "text": ""}, 400, "text", "invalid_value"),
+    ({"type": "correction", "text": " \n "}, 400, "text", "invalid_value"),
+    ({"type": "amend", "kind": "correction", "changes": {"text": " "}}, 400, "changes.text", "invalid_value"),
     ({"type": "ranking", "ranks": [1, 2]}, 400, "type", "wrong_feedback_type"),
     ({"type": "score", "name": "csat", "value": 1.5}, 400, "value", "invalid_value"),
     ({"type": "score", "name": "csat", "value": "yes"}, 400, "value", "invalid_value"),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -229,3 +232,47 @@ def test_a_list_of_which_nothing_could_be_kept_is_a_503(tmp_path: Path, upstream
         log.full = False
         assert client.post("/v1/feedback", json=[entry]).json()["data"][0]["status"] == 201
     log.close()
+
+
+class Slow(SqliteLog):
+    """A log that writes answers down only when it is let."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.go_on = threading.Event()
+
+    def append(self, events: Sequence[Event], timeout: float = 10.0) -> list[Position]:
+        self.go_on.wait(20)
+        return super().append(events, timeout)
+
+
+def test_no_judgement_is_acknowledged_before_the_answer_it_is_about_is_in_the_log(tmp_path: Path, upstream: ChatUpstream):
+    settings = load_settings(data_dir=tmp_path, engine_urls=(upstream.url,), secret="a secret for tests, long enough")
+    log = Slow(settings.log_path)
+    with serving_app(create_app(settings, log=log)) as url, httpx.Client(base_url=url, timeout=15) as client:
+        keys = KeyStore(settings.database_path)
+        secret, _ = keys.create("default", "app")
+        keys.close()
+        headers = {"authorization": f"Bearer {secret}"}
+        until(lambda: client.get("/readyz").status_code == 200)
+        about = client.post("/v1/chat/completions", headers=headers, json=question()).json()["plaudit"]
+        with ThreadPoolExecutor(1) as pool:
+            said = pool.submit(client.post, "/v1/feedback", json={"type": "rating", "value": 1, "receipt": about["receipt"]})
+            with pytest.raises(TimeoutError):
+                said.result(0.5)
+            log.go_on.set()
+            assert said.result(15).status_code == 201
+        answer, vote = (TopicReader(log, topic).drain() for topic in ("completions", "feedback"))
+        assert [record.event.data.completion_id for record in answer] == [about["completion_id"]]
+        assert len(vote) == 1
+    log.close()
+
+
+def test_an_answer_of_another_process_is_waited_for_a_moment(served: Gateway):
+    """As with several workers: it is written down a little after it was given."""
+    (shown,) = served.chat(user="ada")["plaudit"]["completion_ids"]
+    answer = served.completion(shown).model_copy(update={"completion_id": "chatcmpl-elsewhere"})
+    later = Event(id="chatcmpl-elsewhere", time=time.time(), project="default", key=answer.conversation, data=answer)
+    threading.Timer(0.1, served.log.append, ([later],)).start()
+    body = {"type": "rating", "value": 1, "completion_id": "chatcmpl-elsewhere"}
+    assert served.http.post("/v1/feedback", headers=served.bearer, json=body).status_code == 201
