@@ -107,6 +107,7 @@ def _sqlite(path: Path) -> Engine:
 def _configure(connection: Any, record: object) -> None:
     write_ahead(connection)
     connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA cache_size=-400")  # KiB, of every connection that a pool holds
     connection.execute("PRAGMA secure_delete=ON")  # a destroyed key is to be nowhere
 
 

@@ -45,8 +45,9 @@ from ops.sql import checkpoint, insert_missing
 _LOOK_S = 1.0
 """How long keys in memory are believed without a look at the erasures."""
 
-_REMEMBERED = 20_000
-"""Keys in memory, the last ones used."""
+_WRITERS = 2_000
+_READ = 5_000
+"""Keys that are kept in memory, for sealing and for opening: each takes half a kilobyte."""
 
 _AT_ONCE = 500
 _NONCE_BYTES = 12
@@ -136,7 +137,7 @@ class SqlTextKeys:
             for some in _portions([owner for owner in owners if owner not in keys]):
                 made = self._ensure(some)
                 keys |= made
-                _remember(self._newest, made)
+                _remember(self._newest, made, _WRITERS)
             return keys
 
     def find(self, wanted: Collection[tuple[Owner, int]]) -> Mapping[tuple[Owner, int], DataKey]:
@@ -152,7 +153,7 @@ class SqlTextKeys:
                 _check_all_there(rows, {want for want in missing if want[0] in some})
                 read = {(_owner(row), row.version): self._unwrap(row) for row in rows if row.wrapped != _DESTROYED}
                 keys |= read
-                _remember(self._found, read)
+                _remember(self._found, read, _READ)
             return keys
 
     def erase(self, owner: Owner, now: float) -> int:
@@ -319,6 +320,7 @@ def _rows_of(connection: Connection, owners: Iterable[Owner]) -> list[Any]:
         users[owner.project].append(owner.user)
     rows: list[Any] = []
     for project, names in users.items():
+        names += names[-1:] * ((1 << (len(names) - 1).bit_length()) - len(names))  # few statements for SQLite to remember
         rows += connection.execute(select(text_keys).where(text_keys.c.project == project, text_keys.c.user.in_(names)))
     return rows
 
@@ -337,7 +339,7 @@ def _recall(memory: OrderedDict[_K, DataKey], name: _K) -> DataKey | None:
     return key
 
 
-def _remember(memory: OrderedDict[_K, DataKey], keys: Mapping[_K, DataKey]) -> None:
+def _remember(memory: OrderedDict[_K, DataKey], keys: Mapping[_K, DataKey], most: int) -> None:
     memory.update(keys)
-    while len(memory) > _REMEMBERED:
+    while len(memory) > most:
         memory.popitem(last=False)

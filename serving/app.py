@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import cache, partial
+from typing import Any
 
 from fastapi import FastAPI
 
@@ -18,8 +19,8 @@ from ops.open_log import open_settings_log
 from ops.receipt_keys import ReceiptKeys
 from ops.registry import Registry
 from ops.secrets import load_secret, subkey
-from ops.settings import SamplingSettings, Settings
-from serving import chat, docs_page, feedback, health, models_route, openapi
+from ops.settings import LimitSettings, SamplingSettings, Settings
+from serving import chat, docs_page, feedback, health, models_route
 from serving.answering import Rooms
 from serving.auth import Authenticator
 from serving.capture import Capture
@@ -126,8 +127,8 @@ def create_app(
     app.include_router(models_route.router(known, quota))
     app.include_router(health.router(manager, known, told))
     app.include_router(page_router(settings, sessions))
-    described = openapi.document(settings.limits)
-    app.openapi = lambda: described  # type: ignore[method-assign]
+    described = partial(_described, settings.limits)
+    app.openapi = described  # type: ignore[method-assign]
     app.include_router(docs_page.router(described))
     install_error_handlers(app)
     app.add_middleware(BodyLimit, max_bytes=settings.limits.max_body_bytes, timeout_s=settings.limits.body_timeout_s)
@@ -135,6 +136,12 @@ def create_app(
     app.add_middleware(Cors, origins=origins, path=feedback.PATH)
     app.add_middleware(RequestId)
     return app
+
+
+def _described(limits: LimitSettings) -> dict[str, Any]:
+    from serving import openapi  # eight megabytes, where nobody asks for it
+
+    return openapi.document(limits)
 
 
 def _engines(settings: Settings) -> list[VllmEngine]:

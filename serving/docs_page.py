@@ -6,6 +6,8 @@ for trusted types, as the chat page's does: Swagger UI writes HTML itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +38,15 @@ _FILES = {
 """What the page needs: what is not in this table cannot be asked for."""
 
 
-def router(document: dict[str, Any]) -> APIRouter:
-    """The description and the page that shows it."""
+def router(document: Callable[[], dict[str, Any]]) -> APIRouter:
+    """The description and the page that shows it. ``document`` is asked for it when somebody asks us, and then never again."""
     routes = APIRouter(include_in_schema=False)
-    described = orjson.dumps(document)
+    described = cache(lambda: orjson.dumps(document()))
     page = (_HERE / "page.html").read_text()
 
     @routes.get("/openapi.json")
-    async def openapi() -> Response:
-        return Response(described, media_type="application/json")
+    def openapi() -> Response:
+        return Response(described(), media_type="application/json")
 
     @routes.get("/docs")
     async def docs() -> Response:

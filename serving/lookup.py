@@ -16,7 +16,7 @@ _BATCH = 200
 class AnswerIndex:
     """The last ``capacity`` receipts this gateway gave, and those of the log's tail: other gateways' or an earlier life's."""
 
-    def __init__(self, log: EventLog, receipt_days: float, capacity: int = 10_000) -> None:
+    def __init__(self, log: EventLog, receipt_days: float, capacity: int = 8_000) -> None:
         self._log = log
         self._receipt_days = receipt_days
         self._capacity = capacity
