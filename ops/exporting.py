@@ -57,7 +57,7 @@ def export(log: EventLog, *, format: ExportFormat, project: str, path: Path, par
 def _standings(log: EventLog, project: str) -> Standings:
     """Whose votes count: those of paused raters that are in doubt teach nobody."""
     standings = Standings(project)
-    for record in TopicReader(log, "control").drain():
+    for record in TopicReader(log, "control").everything():
         standings.add(record)
     return standings
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
@@ -48,6 +48,15 @@ _POLL_S = 0.02
 _LONGEST_IDEMPOTENCY_KEY = 200
 
 
+class _Made(NamedTuple):
+    """A judgement that has been checked."""
+
+    event: Event
+    kind: str
+    source: Source
+    receipt: Receipt
+
+
 def router(
     log: EventLog,
     receipts: Receipts,
@@ -79,17 +88,18 @@ def router(
 
     async def _take(request: Request, raw: bytes, caller: Caller | None) -> dict[str, Any]:
         """Check one judgement and make it durable."""
-        event, kind, source = await _event(request, raw, caller)
-        await _durable(log, event)
-        return _reply(event, kind, source)
+        until = _moment()
+        made = await _made(request, raw, caller, until)
+        await _answered([made], until)
+        await _durable(log, made.event)
+        return _reply(made)
 
-    async def _event(request: Request, raw: bytes, caller: Caller | None, part: str = "") -> tuple[Event, str, Source]:
+    async def _made(request: Request, raw: bytes, caller: Caller | None, until: float, part: str = "") -> _Made:
         """One judgement, checked. ``part``: which of several it is that share a request's headers."""
         body = parse_feedback(raw)
         token = body.receipt or request.headers.get(RECEIPT_HEADER)
-        receipt = await _receipt(body, token, caller)
+        receipt = await _receipt(body, token, caller, until)
         await origins.check(request, receipt.project)
-        await _answered(receipt)
         rater = _rater(body, caller, receipt, sealed=token is not None)
         key_id = receipt.key_id if caller is None else caller.key_id or ""
         said = Said(_feedback_id(request, body, receipt.project, rater, part), rater, _source(body, caller), key_id)
@@ -100,28 +110,31 @@ def router(
             key=receipt.conversation,
             data=fact_of(body, said, receipt),
         )
-        return event, body.type, said.source
+        return _Made(event, body.type, said.source, receipt)
 
     async def _take_all(request: Request, entries: list[bytes], caller: Caller | None) -> list[dict[str, Any]]:
-        """An outcome for each entry: all are checked and handed over, then waited for at once."""
-        taken: list[tuple[Event, str, Source, Future[Position]] | Exception] = []
+        """An outcome for each entry: all are checked, then handed over, then waited for at once."""
+        until = _moment()
+        taken: list[_Made | Exception] = []
         for at, entry in enumerate(entries):
             try:
-                made = await _event(request, entry, caller, f"/{at}")
-                taken.append((*made, log.submit(made[0])))
+                taken.append(await _made(request, entry, caller, until, f"/{at}"))
             except (ApiError, ReceiptError, LogError) as error:
                 taken.append(error)
-        await _done([each[3] for each in taken if not isinstance(each, Exception)])
-        return [_outcome(at, each) for at, each in enumerate(taken)]
+        await _answered([each for each in taken if isinstance(each, _Made)], until)
+        written = [log.submit(each.event) if isinstance(each, _Made) else None for each in taken]
+        await _done([future for future in written if future is not None])
+        return [_outcome(at, *each) for at, each in enumerate(zip(taken, written, strict=True))]
 
-    async def _answered(receipt: Receipt) -> None:
+    async def _answered(made: Sequence[_Made], until: float) -> None:
         """Return once the answers are in the log: a judgement of what nobody knows any more would be worth nothing."""
-        ids = receipt.target.completion_ids
-        await settled(ids, DURABLE_TIMEOUT_S)
-        if clock() - receipt.issued < request_timeout_s + _SETTLED_S:  # perhaps another process's, that it has still to write
-            await _until(lambda: asyncio.to_thread(log.holds, ids))
+        await settled({id for each in made for id in each.receipt.target.completion_ids}, DURABLE_TIMEOUT_S)
+        now = clock()  # of younger answers, perhaps another process has some still to write
+        young = [each.receipt for each in made if now - each.receipt.issued < request_timeout_s + _SETTLED_S]
+        if ids := {id for receipt in young for id in receipt.target.completion_ids}:
+            await _until(lambda: asyncio.to_thread(log.holds, ids), until)
 
-    async def _receipt(body: FeedbackRequest, token: str | None, caller: Caller | None) -> Receipt:
+    async def _receipt(body: FeedbackRequest, token: str | None, caller: Caller | None, until: float) -> Receipt:
         """What the feedback is about: the receipt sent, else what is known of the id named."""
         if token is not None:
             receipt = receipts.open(token)
@@ -130,15 +143,15 @@ def router(
             return receipt
         if caller is None:
             raise Unauthenticated("Send the answer's 'receipt', or an API key and the answer's 'completion_id'.", param="receipt")
-        return await _known(body, caller)
+        return await _known(body, caller, until)
 
-    async def _known(body: FeedbackRequest, caller: Caller) -> Receipt:
+    async def _known(body: FeedbackRequest, caller: Caller, until: float) -> Receipt:
         param = "comparison_id" if body.comparison_id else "completion_id"
         if body.comparison_id is None and body.completion_id is None:
             wanted = "comparison_id" if kind_of(body) == "preference" else "completion_id"
             text = f"Say what this is about: send the answer's 'receipt', or its '{wanted}'."
             raise InvalidRequest(text, param=wanted, code="missing_required_parameter")
-        receipt = await _until(lambda: index.find(body.comparison_id or body.completion_id or ""))
+        receipt = await _until(lambda: index.find(body.comparison_id or body.completion_id or ""), until)
         if receipt is None or not caller.may(receipt.project):
             text = f"'{param}' is not among the last {index.capacity} answers of this project: send the answer's 'receipt'."
             raise NotFound(text, param=param, code="unknown_completion")
@@ -158,11 +171,14 @@ def router(
     return routes
 
 
-async def _until(look: Callable[[], Awaitable[T]]) -> T:
-    """What ``look`` finds, once that is anything, or after a moment: another process writes answers down a little later."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + _ELSEWHERE_S
-    while not (found := await look()) and loop.time() < until:
+def _moment() -> float:
+    """Until when a request, however many its judgements, waits for answers of other processes; by the loop's clock."""
+    return asyncio.get_running_loop().time() + _ELSEWHERE_S
+
+
+async def _until(look: Callable[[], Awaitable[T]], until: float) -> T:
+    """What ``look`` finds, once that is anything, or at that time: another process writes answers down a little later."""
+    while not (found := await look()) and asyncio.get_running_loop().time() < until:
         await asyncio.sleep(_POLL_S)
     return found
 
@@ -222,14 +238,13 @@ async def _done(futures: Sequence[Future[Position]]) -> None:
             await asyncio.wait_for(woken, DURABLE_TIMEOUT_S)
 
 
-def _outcome(at: int, taken: tuple[Event, str, Source, Future[Position]] | Exception) -> dict[str, Any]:
+def _outcome(at: int, taken: _Made | Exception, written: Future[Position] | None) -> dict[str, Any]:
     """What became of one entry of a list; what is wrong with it concerns it alone."""
-    error = taken if isinstance(taken, Exception) else _failure(taken[3])
-    if error is None:
-        assert not isinstance(taken, Exception)
-        return {"index": at, "status": 201} | _reply(*taken[:3])
+    error = taken if isinstance(taken, Exception) else written and _failure(written)
+    if isinstance(taken, _Made) and error is None:
+        return {"index": at, "status": 201} | _reply(taken)
     if not isinstance(error, ApiError | ReceiptError | LogError):
-        raise error
+        raise error or TypeError(taken)
     told = as_api_error(error)
     return {"index": at, "status": told.status} | told.body
 
@@ -240,6 +255,6 @@ def _failure(future: Future[Position]) -> BaseException | None:
     return future.exception()
 
 
-def _reply(event: Event, kind: str, source: Source) -> dict[str, Any]:
-    metrics.FEEDBACK.labels(kind, source).inc()
-    return {"id": event.id, "object": "feedback", "created": int(event.time)}
+def _reply(made: _Made) -> dict[str, Any]:
+    metrics.FEEDBACK.labels(made.kind, made.source).inc()
+    return {"id": made.event.id, "object": "feedback", "created": int(made.event.time)}

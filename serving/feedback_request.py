@@ -9,7 +9,7 @@ from pydantic_core import from_json, to_json
 
 from feedback.events import Action, FeedbackKind, Harm
 from serving.errors import InvalidRequest
-from serving.validation import RequestModel, parse
+from serving.validation import RequestModel, parse_by_type
 
 TAGS = {
     -1: (
@@ -187,19 +187,9 @@ REQUESTS: dict[str, type[FeedbackRequest]] = {
 """By what ``type`` says."""
 
 
-class _Envelope(RequestModel):
-    model_config = RequestModel.model_config | {"extra": "ignore"}
-    type: Any
-
-
 def parse_feedback(raw: bytes) -> FeedbackRequest:
     """One body of ``POST /v1/feedback``. Raises `InvalidRequest`."""
-    kind = parse(_Envelope, raw).type
-    model = REQUESTS.get(kind) if isinstance(kind, str) else None
-    if model is None:
-        text = f"'type' is {str(kind)[:40]!r}: this server takes {', '.join(map(repr, REQUESTS))}."
-        raise InvalidRequest(text, param="type", code="unsupported_feedback_type")
-    return parse(model, raw)
+    return parse_by_type(REQUESTS, raw)
 
 
 def parse_list(raw: bytes) -> list[bytes] | None:

@@ -31,6 +31,21 @@ def parse(model: type[M], raw: bytes) -> M:
         raise explain(error) from error
 
 
+class _Envelope(RequestModel):
+    model_config = RequestModel.model_config | {"extra": "ignore"}
+    type: Any
+
+
+def parse_by_type(kinds: Mapping[str, type[M]], raw: bytes) -> M:
+    """The body as the model that its ``type`` names. Raises `InvalidRequest`."""
+    kind = parse(_Envelope, raw).type
+    model = kinds.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        text = f"'type' is {str(kind)[:40]!r}: use one of {', '.join(kinds)}."
+        raise InvalidRequest(text, param="type", code="unsupported_feedback_type")
+    return parse(model, raw)
+
+
 async def read(model: type[M], request: Request) -> M:
     return parse(model, await request.body())
 

@@ -43,7 +43,9 @@ class Prompts:
 
     def forget(self, covers: Callable[[Record], bool]) -> None:
         """Drop the prompts of completions that ``covers`` says yes to."""
-        self._own = {key: asked for key, asked in self._own.items() if not covers(asked.record)}
+        for known in (self._own, self._imported):
+            for key in [key for key, asked in known.items() if covers(asked.record)]:
+                del known[key]
 
     def newest(self) -> tuple[Asked, ...]:
         """At most `MAX_PROMPTS`, oldest first."""

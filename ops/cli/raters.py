@@ -133,7 +133,7 @@ def _change(settings: Settings, rater: str, what: str, now: float, decide: Calla
 
     with open_log_of(settings) as log:
         standings = Standings(settings.project)
-        for record in TopicReader(log, "control").drain():
+        for record in TopicReader(log, "control").everything():
             standings.add(record)
         try:
             change = decide(standings.of(settings.project, rater))

@@ -13,7 +13,7 @@ from feedback.events import Correction, Flag, Harm, Judgement, Preference, Ranki
 from serving.errors import InvalidRequest
 from serving.feedback_request import check_tags, not_blank
 from serving.labeling.plan import StreamPlan
-from serving.validation import RequestModel, explain, parse
+from serving.validation import RequestModel, explain, parse_by_type
 
 SkipReason = Literal["no_expertise", "other_language", "unclear", "broken", "personal_data", "other"]
 """A closed set: a text of the annotator's own would be kept where no erasure finds it."""
@@ -118,19 +118,9 @@ LabelAnswer = SingleAnswer | LabelFlag | LabelSkip | LabelConversation
 KINDS: dict[str, type[Any]] = {kind.model_fields["type"].annotation.__args__[0]: kind for kind in get_args(LabelAnswer)}  # type: ignore[union-attr]
 
 
-class _Envelope(RequestModel):
-    model_config = RequestModel.model_config | {"extra": "ignore"}
-    type: Any
-
-
 def parse_answer(raw: bytes) -> LabelAnswer:
     """The body of ``POST /v1/label/{task}``. Raises `InvalidRequest`."""
-    kind = parse(_Envelope, raw).type
-    model = KINDS.get(kind) if isinstance(kind, str) else None
-    if model is None:
-        text = f"'type' is {str(kind)[:40]!r}: use one of {', '.join(KINDS)}."
-        raise InvalidRequest(text, param="type", code="unsupported_feedback_type")
-    answer: LabelAnswer = parse(model, raw)
+    answer: LabelAnswer = parse_by_type(KINDS, raw)
     return answer
 
 

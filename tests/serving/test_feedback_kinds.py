@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,20 @@ def test_a_list_that_is_none_or_too_long_is_refused_whole(served: Gateway, body:
     assert served.written() == before
 
 
+@contextmanager
+def over(log: SqliteLog, upstream: ChatUpstream) -> Iterator[httpx.Client]:
+    """A client, with a key, of a gateway that is ready and writes to this log."""
+    secret = "a secret for tests, long enough"
+    settings = load_settings(data_dir=log.path.parent, engine_urls=(upstream.url,), secret=secret)
+    with serving_app(create_app(settings, log=log)) as url, httpx.Client(base_url=url, timeout=15) as client:
+        keys = KeyStore(settings.database_path)
+        client.headers["authorization"] = f"Bearer {keys.create('default', 'app')[0]}"
+        keys.close()
+        until(lambda: client.get("/readyz").status_code == 200)
+        yield client
+    log.close()
+
+
 class SometimesFull(SqliteLog):
     """The log of a disk that can be filled up and cleared."""
 
@@ -213,15 +228,9 @@ class SometimesFull(SqliteLog):
 
 
 def test_a_list_of_which_nothing_could_be_kept_is_a_503(tmp_path: Path, upstream: ChatUpstream):
-    settings = load_settings(data_dir=tmp_path, engine_urls=(upstream.url,), secret="a secret for tests, long enough")
-    log = SometimesFull(settings.log_path)
-    with serving_app(create_app(settings, log=log)) as url, httpx.Client(base_url=url, timeout=15) as client:
-        keys = KeyStore(settings.database_path)
-        secret, _ = keys.create("default", "app")
-        keys.close()
-        headers = {"authorization": f"Bearer {secret}"}
-        until(lambda: client.get("/readyz").status_code == 200)
-        receipt = client.post("/v1/chat/completions", headers=headers, json=question()).json()["plaudit"]["receipt"]
+    log = SometimesFull(tmp_path / "log.db")
+    with over(log, upstream) as client:
+        receipt = client.post("/v1/chat/completions", json=question()).json()["plaudit"]["receipt"]
         entry = {"type": "rating", "value": 1, "receipt": receipt}
         log.full = True
         reply = client.post("/v1/feedback", json=[entry, entry])
@@ -231,7 +240,6 @@ def test_a_list_of_which_nothing_could_be_kept_is_a_503(tmp_path: Path, upstream
         assert [outcome["status"] for outcome in half.json()["data"]] == [503, 400]
         log.full = False
         assert client.post("/v1/feedback", json=[entry]).json()["data"][0]["status"] == 201
-    log.close()
 
 
 class Slow(SqliteLog):
@@ -247,15 +255,9 @@ class Slow(SqliteLog):
 
 
 def test_no_judgement_is_acknowledged_before_the_answer_it_is_about_is_in_the_log(tmp_path: Path, upstream: ChatUpstream):
-    settings = load_settings(data_dir=tmp_path, engine_urls=(upstream.url,), secret="a secret for tests, long enough")
-    log = Slow(settings.log_path)
-    with serving_app(create_app(settings, log=log)) as url, httpx.Client(base_url=url, timeout=15) as client:
-        keys = KeyStore(settings.database_path)
-        secret, _ = keys.create("default", "app")
-        keys.close()
-        headers = {"authorization": f"Bearer {secret}"}
-        until(lambda: client.get("/readyz").status_code == 200)
-        about = client.post("/v1/chat/completions", headers=headers, json=question()).json()["plaudit"]
+    log = Slow(tmp_path / "log.db")
+    with over(log, upstream) as client:
+        about = client.post("/v1/chat/completions", json=question()).json()["plaudit"]
         with ThreadPoolExecutor(1) as pool:
             said = pool.submit(client.post, "/v1/feedback", json={"type": "rating", "value": 1, "receipt": about["receipt"]})
             with pytest.raises(TimeoutError):
@@ -265,7 +267,12 @@ def test_no_judgement_is_acknowledged_before_the_answer_it_is_about_is_in_the_lo
         answer, vote = (TopicReader(log, topic).drain() for topic in ("completions", "feedback"))
         assert [record.event.data.completion_id for record in answer] == [about["completion_id"]]
         assert len(vote) == 1
-    log.close()
+
+
+def test_a_list_of_unknown_answers_is_refused_in_the_time_of_one(served: Gateway):
+    entries = [{"type": "rating", "value": 1, "completion_id": f"chatcmpl-{number}"} for number in range(50)]
+    reply = served.http.post("/v1/feedback", headers=served.bearer, json=entries, timeout=10)
+    assert {outcome["status"] for outcome in reply.json()["data"]} == {404}
 
 
 def test_an_answer_of_another_process_is_waited_for_a_moment(served: Gateway):
