@@ -1,8 +1,8 @@
 """Code in a stream's answers, checked beside the people who judge them: each verdict is a judgement in the log.
 
 It is a score of the answer by the rater `feedback.code_check.RATER`, of source ``imported``: ``code_parses``, and where the
-item has tests ``tests_passed``, which an answer without code does not. It never takes the place of a person's judgement, and no gateway runs it: model code is run
-where an operator asks for it.
+item has tests ``tests_passed``, which an answer without code never gets. It never takes the place of a person's judgement, and
+no gateway runs it: model code is run where an operator asks for it.
 """
 
 from __future__ import annotations
