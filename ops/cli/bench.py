@@ -19,12 +19,12 @@ _JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the r
 
 @app.command()
 def gateway(
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Figures are medians over so many.")] = 5,
-    requests: Annotated[int, typer.Option("--requests", min=8, help="To each target in each round.")] = 2000,
-    streams: Annotated[int, typer.Option("--streams", min=1, help="At once.")] = 32,
+    rounds: Annotated[int, typer.Option("--rounds", "-r", min=1, help="Figures are medians over so many.")] = 5,
+    requests: Annotated[int, typer.Option("--requests", "-n", min=8, help="To each target in each round.")] = 2000,
+    streams: Annotated[int, typer.Option("--streams", "-c", min=1, help="At once.")] = 32,
     rate: Annotated[float, typer.Option("--rate", min=0, help="Requests a second of the open loop; 0: none.")] = 500.0,
     soak: Annotated[int, typer.Option("--soak", min=0, help="Requests while memory is watched; 0: none.")] = 100_000,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes of the gateway.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Processes of the gateway.")] = 1,
     litellm: Annotated[
         str | None,
         typer.Option("--litellm", help="LiteLLM's program, or 'none'. [default: the one in .venv/bench]", show_default=False),
@@ -54,9 +54,9 @@ def gateway(
 
 @app.command()
 def engine(
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Figures are medians over so many.")] = 5,
-    requests: Annotated[int, typer.Option("--requests", min=1, help="Of each kind in each round.")] = 128,
-    streams: Annotated[int, typer.Option("--streams", min=1, help="At once.")] = 32,
+    rounds: Annotated[int, typer.Option("--rounds", "-r", min=1, help="Figures are medians over so many.")] = 5,
+    requests: Annotated[int, typer.Option("--requests", "-n", min=1, help="Of each kind in each round.")] = 128,
+    streams: Annotated[int, typer.Option("--streams", "-c", min=1, help="At once.")] = 32,
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Of every answer.")] = 64,
     json: _JsonFile = None,
 ) -> None:
@@ -69,8 +69,8 @@ def engine(
 
 @app.command()
 def swap(
-    swaps: Annotated[int, typer.Option("--swaps", min=1, help="Adapters published, one after another.")] = 100,
-    streams: Annotated[int, typer.Option("--streams", min=1, help="Answers that run meanwhile.")] = 32,
+    swaps: Annotated[int, typer.Option("--swaps", "-n", min=1, help="Adapters published, one after another.")] = 100,
+    streams: Annotated[int, typer.Option("--streams", "-c", min=1, help="Answers that run meanwhile.")] = 32,
     engines: Annotated[int, typer.Option("--engines", min=1, help="Real engines.")] = 1,
     restarts: Annotated[int, typer.Option("--restarts", min=0, help="Rolling restarts of the gateway.")] = 20,
     json: _JsonFile = None,
@@ -81,12 +81,14 @@ def swap(
 
 @app.command()
 def log(
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Figures are medians over so many.")] = 5,
-    requests: Annotated[int, typer.Option("--requests", min=10, help="Of one judgement, through HTTP, in each round.")] = 5000,
-    connections: Annotated[int, typer.Option("--connections", min=1, help="At once.")] = 64,
+    rounds: Annotated[int, typer.Option("--rounds", "-r", min=1, help="Figures are medians over so many.")] = 5,
+    requests: Annotated[
+        int, typer.Option("--requests", "-n", min=10, help="Of one judgement, through HTTP, in each round.")
+    ] = 5000,
+    connections: Annotated[int, typer.Option("--connections", "-c", min=1, help="At once.")] = 64,
     group: Annotated[int, typer.Option("--group", min=1, max=100, help="Events of a group, judgements of a list.")] = 100,
     rate: Annotated[float, typer.Option("--rate", min=1, help="Requests a second of the open loop.")] = 500.0,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes of the gateway.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Processes of the gateway.")] = 1,
     pin: Annotated[bool, typer.Option("--pin/--no-pin", help="Half of the CPUs for the load, half for the gateway.")] = True,
     json: _JsonFile = None,
     data_dir: DataDir = None,

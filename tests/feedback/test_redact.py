@@ -94,7 +94,8 @@ def test_time_is_linear_in_the_text():
         redact(text)
         return time.process_time() - started
 
-    for unit in ("1", "1 ", "a.", "+1 ", "1:", "DE89 ", "x@", "1.1.", "0 1-", "@a.", "AA11", "555-", "(555) ", "call 5551234567 "):
+    units = ("1", "1 ", "a.", "+1 ", "1:", "DE89 ", "x@", "1.1.", "0 1-", "@a.", "AA11", "555-", "(555) ", "call 5551234567 ")
+    for unit in units:
         assert seconds(unit * (40_000 // len(unit)) + "1@") < 1.0, unit
 
 
