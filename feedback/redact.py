@@ -6,8 +6,9 @@ administration gives out); each is replaced by its kind in brackets. Digits with
 numbers only where the words beside them say so. Names, addresses, dates of birth and whatever else has no form are not found:
 this lessens what is kept, it makes nobody anonymous. Of 4 500 generated data in common forms all are found; of 6 000 ordinary
 numbers (prices, dates, ids, versions, code) none is taken for one, of numbers of 16 digits every twelfth, for a card's
-(tests/feedback/test_redact.py); three numbers alone such as 256 512 1024 are, for a phone's. But whoever wrote the generators knew the patterns: of what people really write it will be
-less, and a number in words, or split over two messages, is not found. Every quantifier is bounded: time is linear in the text.
+(tests/feedback/test_redact.py); "256 512 1024" is, for a phone's. But whoever wrote the generators knew the patterns: of what
+people really write it will be less, and a number in words, or split over two messages, is not found. Every quantifier is
+bounded: time is linear in the text.
 """
 
 from __future__ import annotations

@@ -153,7 +153,7 @@ class ChatRequest(RequestModel):
         default=None,
         min_length=1,
         max_length=200,
-        description="Your id of the conversation. An annotator's key sends the id of its open labeling task of kind 'conversation'.",
+        description="Your id of it. An annotator's key sends the id of its open labeling task of kind 'conversation'.",
     )
     plaudit_adapter: str | None = Field(
         default=None, min_length=1, max_length=200, description="With an operator's key: the adapter that is to answer."
