@@ -40,7 +40,7 @@ from ops.database import create_tables, database_of
 from ops.errors import UserError
 from ops.secrets import load_secret, subkey
 from ops.settings import Settings
-from ops.sql import checkpoint, insert_missing
+from ops.sql import BUSY_S, checkpoint, insert_missing
 
 _LOOK_S = 1.0
 """How long keys in memory are believed without a look at the erasures."""
@@ -100,13 +100,17 @@ class _Master(NamedTuple):
 class SqlTextKeys:
     """The keys in the database that ``open()`` gives, asked for when the first key is, as is ``masters()``: the master keys.
 
-    The first of those wraps, the others only unwrap.
+    The first of those wraps, the others only unwrap. An erasure waits ``busy_s`` for readers of the database's journal.
     """
 
     def __init__(
-        self, open: Callable[[], Engine], masters: Callable[[], Sequence[bytes]], clock: Callable[[], float] = time.monotonic
+        self,
+        open: Callable[[], Engine],
+        masters: Callable[[], Sequence[bytes]],
+        clock: Callable[[], float] = time.monotonic,
+        busy_s: float = BUSY_S,
     ) -> None:
-        self._open, self._given, self._clock = open, masters, clock
+        self._open, self._given, self._clock, self._busy_s = open, masters, clock, busy_s
         self._opened: Engine | None = None
         self._masters: dict[str, _Master] = {}
         self._lock = threading.Lock()
@@ -170,7 +174,7 @@ class SqlTextKeys:
                 standing = update(text_keys).where(theirs, text_keys.c.wrapped != _DESTROYED)
                 destroyed = connection.execute(standing.values(wrapped=_DESTROYED)).rowcount
             self._forget()
-            if not checkpoint(self._engine):
+            if not checkpoint(self._engine, self._busy_s):
                 raise LogUnavailable(
                     "the keys are destroyed, but copies are left in the journal, which is being read: erase again"
                 )
@@ -193,7 +197,7 @@ class SqlTextKeys:
                 with self._engine.begin() as connection:
                     for row in rows:
                         count += self._rewrap(connection, row)
-            checkpoint(self._engine)
+            checkpoint(self._engine, self._busy_s)
             return count
 
     def close(self) -> None:

@@ -121,9 +121,11 @@ def test_an_erased_users_key_is_nowhere_and_the_next_one_has_another_version(ope
     assert keys.erased("q") == []
 
 
-def test_copies_in_a_journal_that_is_being_read_are_told_of(opened, tmp_path, monkeypatch):
-    monkeypatch.setattr("ops.sql._BUSY_S", 0.0)
-    keys = opened()
+def test_copies_in_a_journal_that_is_being_read_are_told_of(tmp_path, request):
+    engine = database_of(tmp_path / "plaudit.db")
+    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout = 0"))
+    keys = SqlTextKeys(lambda: engine, lambda: (FIRST,), busy_s=0.0)
+    request.addfinalizer(keys.close)
     keys.newest([ALICE])
     reader = sqlite3.connect(tmp_path / "plaudit.db", isolation_level=None)
     reader.execute("BEGIN")
@@ -158,17 +160,17 @@ def test_what_is_sealed_with_a_destroyed_key_is_never_read(anywhere, clock):
     assert not opens(stale, theirs)
 
 
-def test_who_asks_what_is_known_never_waits_for_the_database(opened, monkeypatch):
-    keys, asking, go_on = opened(), threading.Event(), threading.Event()
+def test_who_asks_what_is_known_never_waits_for_the_database(tmp_path, request):
+    engine, asking, go_on = database_of(tmp_path / "plaudit.db"), threading.Event(), threading.Event()
+    keys = SqlTextKeys(lambda: engine, lambda: (FIRST,))
+    request.addfinalizer(keys.close)
     keys.newest([ALICE])
-    ensure = keys._ensure
 
-    def slow(owners):
+    def slow(*_):
         asking.set()
         assert go_on.wait(10)
-        return ensure(owners)
 
-    monkeypatch.setattr(keys, "_ensure", slow)
+    event.listen(engine, "before_cursor_execute", slow)
     with ThreadPoolExecutor(1) as pool:
         made = pool.submit(keys.newest, [BOB])
         assert asking.wait(10)
