@@ -17,7 +17,9 @@ SCRIPT = Path(__file__).with_name("commit_once.py")
 
 
 def opened(folder: Path):
-    return Checkpoint(folder / "trainer", Registry(folder / "adapters")).open(now=9.0)
+    checkpoint = Checkpoint(folder / "trainer", Registry(folder / "adapters"))
+    with checkpoint.lease():
+        return checkpoint.open(now=9.0)
 
 
 def steps_of(folder: Path) -> list[str]:
