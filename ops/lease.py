@@ -16,9 +16,8 @@ import json
 import os
 import platform
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -61,27 +60,24 @@ def held(folder: Path, at_least: int = 1, *, lease_s: float = LEASE_S, beat_s: f
     last = turns.latest(folder)
     if last and (holder := _alive(folder, last, lease_s)):
         raise LeaseHeld(f"process {holder.pid} on {holder.host} has it")
-    try:
-        own = turns.take(folder, max(last + 1, at_least))
-    except turns.TurnLost as error:
-        raise LeaseHeld("somebody else took it at the same moment") from error
-    try:
-        with turns.within(own), _signed(own), _beating(own / _HOLDER, beat_s):
-            yield own
-    finally:
-        with suppress(OSError):  # of one that is over there is nothing left to give back
-            (own / _RELEASED).touch()
+    with ExitStack() as files:
 
+        def sign(draft: Path) -> None:
+            file = files.enter_context((draft / _HOLDER).open("x"))
+            _lock(file)  # before anybody can find it
+            json.dump(asdict(Holder(platform.node(), os.getpid(), _kernel())), file)
+            file.flush()
 
-@contextmanager
-def _signed(own: Path) -> Iterator[None]:
-    """The turn says whose it is, and its file is locked before anybody can find it."""
-    with (own / f"{_HOLDER}.partial").open("x") as file:
-        _lock(file)
-        json.dump(asdict(Holder(platform.node(), os.getpid(), _kernel())), file)
-        file.flush()
-        os.rename(file.name, own / _HOLDER)
-        yield
+        try:
+            own = turns.take(folder, max(last + 1, at_least), sign)
+        except turns.TurnLost as error:
+            raise LeaseHeld("somebody else took it at the same moment") from error
+        try:
+            with turns.within(own), _beating(own / _HOLDER, beat_s):
+                yield own
+        finally:
+            with suppress(OSError):  # of one that is over there is nothing left to give back
+                (own / _RELEASED).touch()
 
 
 def _alive(folder: Path, number: int, lease_s: float) -> Holder | None:
@@ -94,18 +90,10 @@ def _alive(folder: Path, number: int, lease_s: float) -> Holder | None:
             holder = Holder(**json.load(file))
             if holder.kernel == _kernel() and _lock(file):
                 return None
-            then = os.fstat(file.fileno()).st_mtime
-    except FileNotFoundError:  # not signed yet, or its process died over it
-        holder = Holder("a machine not known yet", 0, "")
-        then = _last_change(turn)
-    return holder if _since(folder, then) <= lease_s else None
-
-
-def _last_change(turn: Path) -> float:
-    try:
-        return turn.stat().st_mtime
-    except FileNotFoundError:  # somebody is taking the next one
-        return time.time()
+            age = _since(folder, os.fstat(file.fileno()).st_mtime)
+    except FileNotFoundError:  # gone this moment: somebody is taking the next turn
+        return Holder("a machine not known yet", 0, "")
+    return holder if age <= lease_s else None
 
 
 def _since(folder: Path, then: float) -> float:

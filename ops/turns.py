@@ -1,6 +1,6 @@
 """Whose turn it is to write in a folder, on a volume that several machines share too: numbered folders, the highest counts.
 
-Who takes a turn makes the folder of a higher number than all, which only one can (mkdir is atomic, over NFS as well), and then
+Who takes a turn makes the folder of a higher number than all, which only one can (a rename is atomic, over NFS as well), and then
 deletes those of earlier turns. What is to stay is written in the own turn's folder and lands by one rename out of it: once that
 folder is gone the rename fails, however long its process had been stopped in between. So neither a lock nor a clock decides
 what is written; those only decide when a turn may be taken (see `ops.lease`).
@@ -12,14 +12,15 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from feedback.ids import uuid7
 
 _DIGITS = 9
-_GONE = ".gone-"
+_GONE, _DRAFT = ".gone-", ".draft-"
+_NUMBER = "turn"
 _TRIES, _PAUSE_S = 50, 0.02
 
 
@@ -36,24 +37,31 @@ def latest(folder: Path) -> int:
     return max(_numbers(folder), default=0)
 
 
-def take(folder: Path, number: int) -> Path:
-    """The folder of turn ``number``, empty; those of all earlier turns are gone once this returns.
+def take(folder: Path, number: int, sign: Callable[[Path], None] = lambda draft: None) -> Path:
+    """The folder of turn ``number``; those of all earlier turns are gone once this returns. ``sign`` may write into it before.
 
     Raises `TurnLost` if that turn or a later one was taken by somebody else.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    own = folder / name_of(number)
+    own, draft = folder / name_of(number), folder / f"{_DRAFT}{uuid7()}"
     if latest(folder) >= number:
         raise TurnLost(f"{own}: turn {latest(folder)} has been taken")
+    draft.mkdir()
+    (draft / _NUMBER).write_text(f"{number}\n")  # a folder with something in it is replaced by no other
+    sign(draft)
     try:
-        own.mkdir()
-    except FileExistsError as error:
+        os.rename(draft, own)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            raise
+        shutil.rmtree(draft, ignore_errors=True)
         raise TurnLost(f"{own}: somebody else was quicker") from error
     for earlier in _numbers(folder):
         if earlier < number:
             _end(folder / name_of(earlier))
-    for gone in folder.glob(f"{_GONE}*"):  # left by one who was killed here
-        _delete(gone)
+    for prefix in (_GONE, _DRAFT):  # left by one who was killed here, or of one who will be too late
+        for left_over in folder.glob(f"{prefix}*"):
+            _delete(left_over)
     if latest(folder) > number:  # who takes a later turn either finds ours, or we find theirs
         raise TurnLost(f"{own}: turn {latest(folder)} has been taken")
     _sync(folder)

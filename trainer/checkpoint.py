@@ -143,6 +143,8 @@ class Checkpoint:
         if digest != pointer["digest"]:
             raise CheckpointError(f"{folder / SUMS}: is not the commit that {self._pointer_path} names; restore one of the two")
         self._journal(cycle, pointer["adapter"])
+        if (kept := self.progress.found()) is not None and kept.point.cycle <= cycle:
+            self.progress.drop()
         state = State.model_validate_json((folder / _STATE).read_text())
         reward, judge = (folder / name if (folder / name).is_dir() else None for name in (REWARD, JUDGE))
         return Loaded(state, digest, pointer["adapter"], reward, judge)

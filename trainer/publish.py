@@ -47,7 +47,7 @@ def publish(
         now=now,
         turn=turn,
     )
-    note_people(registry, manifest.id, people)
+    note_people(registry, manifest.id, people, turn)
     return manifest
 
 
