@@ -11,26 +11,22 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from ops import turns
 from ops.registry import AdapterManifest, Registry
 
 _FOLDER = "learned_from"
 
 
-def note_people(registry: Registry, adapter: str, people: Collection[str]) -> None:
-    """Write the list of an adapter, durably and at once; noting it again has one effect."""
+def note_people(registry: Registry, adapter: str, people: Collection[str], turn: Path) -> None:
+    """Write the list of an adapter, durably and at once; noting it again has one effect. ``turn`` is of `Registry.turns`."""
     path = _path(registry, adapter)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}.partial")
+    draft = turn / path.name
     with draft.open("w") as file:
         json.dump(sorted(people), file, indent=0)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(draft, path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    turns.land(turn, draft, path)
 
 
 def people_of(registry: Registry, adapter: str) -> frozenset[str] | None:

@@ -47,6 +47,11 @@ class Learnt:
     judge: Taught
 
     @property
+    def lessons(self) -> dict[str, tuple[Example, ...]]:
+        """By the models' names."""
+        return {taught.model.name: taught.lessons for taught in (self.reward, self.judge)}
+
+    @property
     def gates(self) -> list[GateResult]:
         return [self.reward.gate, self.judge.gate]
 
@@ -56,32 +61,44 @@ class Learnt:
         return all(gate.passed for gate in self.gates)
 
 
-def learn(model: AdapterModel, batch: Batch, before: Loaded, settings: RewardSettings, seed: int) -> Learnt:
-    """Teach both from the batch's votes, going on from the last commit's models if votes are still divided as they were."""
-    division = divide(believed(batch.votes), settings.judge_share)
-    warm = before.state.divided_by == division.by
+def learn(
+    model: AdapterModel, batch: Batch, before: Loaded, settings: RewardSettings, seed: int, done: Path | None = None
+) -> Learnt:
+    """Teach both from the batch's votes, going on from the last commit's models if votes are still divided as they were.
+
+    ``done`` is a folder with both as they came out of this very lesson before: then they are only tested again.
+    """
     cycle = before.state.cycle + 1
+    division, taught = curriculum(batch, settings, seed, cycle)
+    warm = before.state.divided_by == division.by
     sides = ((REWARD, before.reward, division.reward, division.judge), (JUDGE, before.judge, division.judge, division.reward))
     reward, judge = (
-        _teach(model, name, folder if warm else None, own, others, batch, settings, seed_for(seed, cycle, name))
+        _teach(
+            RewardModel(model, name, source=done / name if done is not None else folder if warm else None),
+            taught[name],
+            unseen(others, own, MOST_TESTED),
+            None if done is not None else settings,
+            seed_for(seed, cycle, name),
+        )
         for name, folder, own, others in sides
     )
     return Learnt(division, reward, judge)
 
 
+def curriculum(
+    batch: Batch, settings: RewardSettings, seed: int, cycle: int
+) -> tuple[Division, dict[str, list[Example]]]:
+    """Who learns from what in a cycle, and by name each model's lessons: new votes and a replay of older ones."""
+    division = divide(believed(batch.votes), settings.judge_share)
+    own = {REWARD: division.reward, JUDGE: division.judge}
+    return division, {name: lessons(own[name], batch.new, settings.replay, seed_for(seed, cycle, name)) for name in own}
+
+
 def _teach(
-    model: AdapterModel,
-    name: str,
-    source: Path | None,
-    own: Sequence[Example],
-    others: Sequence[Example],
-    batch: Batch,
-    settings: RewardSettings,
-    seed: int,
+    scorer: RewardModel, taught: Sequence[Example], tested: Sequence[Example], settings: RewardSettings | None, seed: int
 ) -> Taught:
-    """Learns from new votes and a replay of older ones; is tested on the others' on questions that it was never taught."""
-    taught = lessons(own, batch.new, settings.replay, seed)
-    scorer = RewardModel(model, name, source=source)
-    scorer.fit(taught, settings, seed)
-    figures = report(scorer, taught, unseen(others, own, MOST_TESTED))
-    return Taught(scorer, tuple(taught), figures, learned(f"{name}_accuracy", figures))
+    """Learns, unless it has (no settings); is tested on the others' votes on questions that it was never taught."""
+    if settings is not None:
+        scorer.fit(taught, settings, seed)
+    figures = report(scorer, taught, tested)
+    return Taught(scorer, tuple(taught), figures, learned(f"{scorer.name}_accuracy", figures))

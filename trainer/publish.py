@@ -29,10 +29,12 @@ def cycle_key(project: str, cycle: int, previous: str, offsets: Mapping[str, Map
     return hashlib.sha256(json.dumps([project, cycle, previous, offsets], sort_keys=True).encode()).hexdigest()
 
 
-def publish(registry: Registry, publication: Publication, files: Path, people: Collection[str], now: float) -> AdapterManifest:
+def publish(
+    registry: Registry, publication: Publication, files: Path, people: Collection[str], now: float, turn: Path
+) -> AdapterManifest:
     """List the adapter in ``files``, unless one of this cycle is listed: then that one is the answer.
 
-    ``people``, the hashes of all whom it learned from, are noted beside it.
+    ``people``, the hashes of all whom it learned from, are noted beside it. ``turn`` is the trainer's in `Registry.turns`.
     """
     manifest = _listed(registry, publication) or registry.publish(
         files,
@@ -43,8 +45,9 @@ def publish(registry: Registry, publication: Publication, files: Path, people: C
         reward_models=publication.reward_models,
         gates=publication.gates,
         now=now,
+        turn=turn,
     )
-    note_people(registry, manifest.id, people)
+    note_people(registry, manifest.id, people, turn)
     return manifest
 
 

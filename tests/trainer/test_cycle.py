@@ -31,7 +31,9 @@ def logged(settings, facts: list[Event]) -> None:
 
 
 def state_of(settings):
-    return Checkpoint(settings.trainer_dir, Registry(settings.adapters_dir)).open(now=0.0)
+    checkpoint = Checkpoint(settings.trainer_dir, Registry(settings.adapters_dir))
+    with checkpoint.lease():
+        return checkpoint.open(now=0.0)
 
 
 def shuffled(facts: list[Event], seed: int = 0) -> list[Event]:
@@ -228,7 +230,7 @@ def test_the_trainer_leaves_when_it_is_asked_to(tmp_path, tiny_folder):
     process = subprocess.Popen(command, env=environment)
     try:
         deadline = time.monotonic() + 60
-        while not (settings.trainer_dir / "lease").exists():
+        while not (settings.trainer_dir / "turns").exists():
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
