@@ -109,6 +109,34 @@ class PpoSettings(_Group):
     importance_cap: float = Field(default=2.0, ge=1, description="Cap of the engine-mismatch weight.")
 
 
+class _OfflineSettings(_Group):
+    """What TRL's trainers have in common: they learn from the votes' own answers and sample none."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    epochs: int = Field(default=3, ge=1)
+    batch_size: int = Field(default=16, ge=2)
+    time_budget_s: float = Field(default=600, gt=0, description="Stop after the step in which this is reached.")
+
+
+class DpoSettings(_OfflineSettings):
+    """Direct preference optimisation (arXiv:2305.18290): from pairs."""
+
+    learning_rate: float = Field(default=3e-4, gt=0)
+    beta: float = Field(default=0.5, gt=0, description="How dear it is to leave the reference.")
+    reference: Literal["champion", "base"] = "champion"
+
+
+class KtoSettings(_OfflineSettings):
+    """Kahneman-Tversky optimisation (arXiv:2402.01306): from single answers, good or not."""
+
+    beta: float = Field(default=0.1, gt=0, description="How dear it is to leave the reference.")
+    reference: Literal["champion", "base"] = "champion"
+
+
+class SftSettings(_OfflineSettings):
+    """Supervised learning of corrections and of answers that people like."""
+
+
 class GateSettings(_Group):
     prompts: int = Field(default=1024, ge=1, description="Prompts for the judge's comparison.")
     min_win_rate: float = Field(default=0.5, ge=0, le=1, description="The Wilson lower bound must exceed it.")
@@ -120,7 +148,9 @@ class GateSettings(_Group):
 
 
 class TrainSettings(_Group):
-    algorithm: Literal["ppo", "rloo"] = "ppo"
+    algorithm: Literal["ppo", "rloo", "dpo", "kto", "sft"] = Field(
+        default="ppo", description="ppo and rloo sample and are rewarded; dpo, kto and sft learn from the votes' own answers."
+    )
     min_new_votes: int = Field(default=32, ge=1, description="New joined votes that start a cycle.")
     poll_s: float = Field(default=1.0, gt=0)
     orphan_hours: float = Field(default=24, gt=0, description="How long feedback waits for its completion.")
@@ -132,6 +162,9 @@ class TrainSettings(_Group):
     keep_every: int = Field(default=5, ge=0, description="PPO steps after which a cycle's state is kept; 0: never within a cycle.")
     reward: RewardSettings = RewardSettings()
     ppo: PpoSettings = PpoSettings()
+    dpo: DpoSettings = DpoSettings()
+    kto: KtoSettings = KtoSettings()
+    sft: SftSettings = SftSettings()
     gates: GateSettings = GateSettings()
 
     @field_validator("lora_rank")

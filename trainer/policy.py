@@ -7,6 +7,7 @@ require grad).
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -169,6 +170,17 @@ class AdapterModel:
         """The adapter's tensors under PEFT's names, detached; they share memory with the adapter."""
         self._require(name)
         return {key: parameter.detach() for key, parameter in self._parameters(name).items()}
+
+    def config(self, name: str) -> LoraConfig:
+        """The adapter's shape, as PEFT has it."""
+        self._require(name)
+        return copy.deepcopy(self._peft.peft_config[name])
+
+    def twin(self) -> PreTrainedModel:
+        """The base without any adapter, as modules of its own over the very same weights: for who changes a model's modules."""
+        held = [*self.model.parameters()] if self._peft is None else [*self._peft.parameters()]
+        shared = {id(parameter): parameter for parameter in held}
+        return copy.deepcopy(self.model, shared) if self._peft is None else copy.deepcopy(self._peft, shared).unload()
 
     def save(self, name: str, folder: Path) -> None:
         """Write the adapter as PEFT and vLLM read it; the same weights, the same bytes."""
