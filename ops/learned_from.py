@@ -47,6 +47,18 @@ def taint(registry: Registry, manifests: Iterable[AdapterManifest], erased: Coll
     return {adapter: found for adapter in parents if (found := _inherited(adapter, parents, reasons))} if erased else {}
 
 
+def containing(registry: Registry, manifests: Iterable[AdapterManifest], person: str) -> dict[str, str]:
+    """Which adapters have learned from somebody, a hash, and how: themselves, or one that they were made from; by id.
+
+    An adapter of which nobody noted whom it learned from is there too, and says so.
+    """
+    parents = {manifest.id: manifest.parent for manifest in manifests}
+    noted = {adapter: people_of(registry, adapter) for adapter in parents}
+    unknown = "not known whom it learned from"
+    reasons = {a: unknown if who is None else "learned from them" for a, who in noted.items() if who is None or person in who}
+    return {adapter: found for adapter in parents if (found := _inherited(adapter, parents, reasons))}
+
+
 def _reason(people: frozenset[str] | None, erased: Collection[str]) -> str:
     if people is None:
         return "not known whom it learned from"

@@ -133,10 +133,6 @@ class Attempt:
         root = examples_root(leaves_of(lessons, self.batch.votes))
         return {"count": {name: len(taught) for name, taught in lessons.items()}, "merkle_root": root}
 
-    def fill_models(self, folder: Path) -> None:
-        self.learnt.reward.model.save(folder / REWARD)
-        self.learnt.judge.model.save(folder / JUDGE)
-
     def record(self, outcome: Outcome, reason: str, now: float) -> CycleRecord:
         learnt, batch = self.learnt, self.batch
         figures: dict[str, Any] = {}
@@ -166,7 +162,8 @@ class Attempt:
     def fill(self, folder: Path) -> None:
         """The folders of a commit. Models that know nothing are not gone on from: the last ones that did are kept."""
         if self.learnt.knows:
-            self.fill_models(folder)
+            self.learnt.reward.model.save(folder / REWARD)
+            self.learnt.judge.model.save(folder / JUDGE)
             self.model.save(POLICY, folder / ADAPTER)
             return
         if self.before.state.divided_by != self.learnt.division.by:

@@ -32,7 +32,7 @@ from trainer.attempt import Attempt, point_of
 from trainer.checkpoint import Checkpoint, CheckpointError
 from trainer.improve import improve
 from trainer.inbox import Batch, Inbox
-from trainer.learn import learn, seed_for
+from trainer.learn import keep, learn, seed_for
 from trainer.learner import TrainingDiverged
 from trainer.policy import AdapterModel, ModelUnsupported
 from trainer.record import CycleRecord, Outcome
@@ -101,7 +101,8 @@ class Trainer:
             settings = self._settings
             cycle.learnt = learn(cycle.model, cycle.batch, cycle.before, settings.train.reward, settings.seed, done)
         if cycle.learnt.knows and done is None:
-            self.checkpoint.progress.begin(point_of(settings, cycle.ref, cycle.before, cycle.batch), cycle.fill_models)
+            point = point_of(settings, cycle.ref, cycle.before, cycle.batch)
+            self.checkpoint.progress.begin(point, lambda folder: keep(cycle.learnt, folder))
         figures = cycle.learnt.reward.report
         metrics.REWARD_ACCURACY.set(math.nan if figures.accuracy is None else figures.accuracy)
         metrics.REWARD_BASELINE.set(math.nan if figures.majority is None else figures.majority)

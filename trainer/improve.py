@@ -66,7 +66,8 @@ def improve(
         loop = _Loop(model, score, settings, rollouts, reference, Critic(model) if algorithm == "ppo" else None, seed)
         order = _Order(len(prompts), loop.random)
         if resume is not None:
-            steps, order.left, started = resume["steps"], resume["left"], started - resume["elapsed_s"]
+            steps, order.left = list(resume["steps"]), list(resume["left"])
+            started -= resume["elapsed_s"]
             loop.load_state_dict(resume["loop"])
         while len(steps) < settings.steps and (not steps or time.monotonic() - started < settings.time_budget_s):
             steps.append(loop.step([list(prompts[order.next()]) for _ in range(settings.prompts_per_step)]))

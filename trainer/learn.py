@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from ops.registry import GateResult
 from ops.settings import RewardSettings
@@ -17,6 +20,8 @@ from trainer.inbox import Batch
 from trainer.policy import AdapterModel
 from trainer.report import RewardReport, report
 from trainer.reward import RewardModel
+
+_FIGURES = "figures.json"
 
 MOST_TESTED = 400
 """Held-out votes, the newest ones: a standard error of 2 points, at a bounded price."""
@@ -66,39 +71,49 @@ def learn(
 ) -> Learnt:
     """Teach both from the batch's votes, going on from the last commit's models if votes are still divided as they were.
 
-    ``done`` is a folder with both as they came out of this very lesson before: then they are only tested again.
+    ``done`` is a folder that `keep` has written in this very lesson, before the trainer was killed: then nothing is taught again.
     """
-    cycle = before.state.cycle + 1
-    division, taught = curriculum(batch, settings, seed, cycle)
+    division = divide(believed(batch.votes), settings.judge_share)
     warm = before.state.divided_by == division.by
+    cycle = before.state.cycle + 1
     sides = ((REWARD, before.reward, division.reward, division.judge), (JUDGE, before.judge, division.judge, division.reward))
     reward, judge = (
-        _teach(
-            RewardModel(model, name, source=done / name if done is not None else folder if warm else None),
-            taught[name],
-            unseen(others, own, MOST_TESTED),
-            None if done is not None else settings,
-            seed_for(seed, cycle, name),
-        )
+        _recall(model, done / name, lessons(own, batch.new, settings.replay, seed_for(seed, cycle, name)))
+        if done is not None
+        else _teach(model, name, folder if warm else None, own, others, batch, settings, seed_for(seed, cycle, name))
         for name, folder, own, others in sides
     )
     return Learnt(division, reward, judge)
 
 
-def curriculum(
-    batch: Batch, settings: RewardSettings, seed: int, cycle: int
-) -> tuple[Division, dict[str, list[Example]]]:
-    """Who learns from what in a cycle, and by name each model's lessons: new votes and a replay of older ones."""
-    division = divide(believed(batch.votes), settings.judge_share)
-    own = {REWARD: division.reward, JUDGE: division.judge}
-    return division, {name: lessons(own[name], batch.new, settings.replay, seed_for(seed, cycle, name)) for name in own}
-
-
 def _teach(
-    scorer: RewardModel, taught: Sequence[Example], tested: Sequence[Example], settings: RewardSettings | None, seed: int
+    model: AdapterModel,
+    name: str,
+    source: Path | None,
+    own: Sequence[Example],
+    others: Sequence[Example],
+    batch: Batch,
+    settings: RewardSettings,
+    seed: int,
 ) -> Taught:
-    """Learns, unless it has (no settings); is tested on the others' votes on questions that it was never taught."""
-    if settings is not None:
-        scorer.fit(taught, settings, seed)
-    figures = report(scorer, taught, tested)
-    return Taught(scorer, tuple(taught), figures, learned(f"{scorer.name}_accuracy", figures))
+    """Learns from new votes and a replay of older ones; is tested on the others' on questions that it was never taught."""
+    taught = lessons(own, batch.new, settings.replay, seed)
+    scorer = RewardModel(model, name, source=source)
+    scorer.fit(taught, settings, seed)
+    figures = report(scorer, taught, unseen(others, own, MOST_TESTED))
+    return Taught(scorer, tuple(taught), figures, learned(f"{name}_accuracy", figures))
+
+
+def keep(learnt: Learnt, folder: Path) -> None:
+    """Write what `learn` needs to come to the same without teaching again."""
+    for taught in (learnt.reward, learnt.judge):
+        taught.model.save(folder / taught.model.name)
+        figures = {"report": taught.report.to_json(), "gate": taught.gate.model_dump(mode="json")}
+        (folder / taught.model.name / _FIGURES).write_text(json.dumps(figures))
+
+
+def _recall(model: AdapterModel, folder: Path, taught: Sequence[Example]) -> Taught:
+    figures = json.loads((folder / _FIGURES).read_text())
+    report_then = TypeAdapter(RewardReport).validate_python(figures["report"])
+    scorer = RewardModel(model, folder.name, source=folder)
+    return Taught(scorer, tuple(taught), report_then, GateResult.model_validate(figures["gate"]))

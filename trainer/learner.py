@@ -61,7 +61,7 @@ class Learner:
             self._value_optimizer = torch.optim.Adam(self._value_parameters, settings.value_learning_rate, betas=_BETAS)
 
     def state_dict(self) -> dict[str, Any]:
-        """Weights and optimizers: with it, and the random numbers, another learner of the same model goes on as this one would."""
+        """Weights and optimizers: with it, and the random numbers, another learner goes on as this one would."""
         state: dict[str, Any] = {"policy": self._model.weights(POLICY), "policy_optimizer": self._policy_optimizer.state_dict()}
         if self._critic is not None:
             state["value"] = [parameter.detach() for parameter in self._value_parameters]

@@ -10,6 +10,7 @@ from typing import Any
 
 from feedback.events import Frozen
 from ops.learned_from import note_people
+from ops.model_card import write_card
 from ops.registry import AdapterManifest, GateResult, Registry
 
 
@@ -34,7 +35,8 @@ def publish(
 ) -> AdapterManifest:
     """List the adapter in ``files``, unless one of this cycle is listed: then that one is the answer.
 
-    ``people``, the hashes of all whom it learned from, are noted beside it. ``turn`` is the trainer's in `Registry.turns`.
+    ``people``, the hashes of all whom it learned from, are noted beside it, and its card lies there.
+    ``turn`` is the trainer's in `Registry.turns`.
     """
     manifest = _listed(registry, publication) or registry.publish(
         files,
@@ -48,6 +50,7 @@ def publish(
         turn=turn,
     )
     note_people(registry, manifest.id, people, turn)
+    write_card(registry, manifest, turn)
     return manifest
 
 

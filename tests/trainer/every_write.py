@@ -35,7 +35,7 @@ At = Callable[[int, str], None]
 
 
 class Watch:
-    """Calls ``at`` with number and name before each operation that changes the disk. An audit hook stays for ever: one will do."""
+    """Calls ``at`` with number and name before each operation that changes the disk; an audit hook stays for ever."""
 
     def __init__(self) -> None:
         self._at: At | None = None
