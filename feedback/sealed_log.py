@@ -87,6 +87,9 @@ class SealedLog:
     def holds(self, ids: Collection[str]) -> bool:
         return self.inner.holds(ids)
 
+    def check_writable(self, timeout: float = 10.0) -> None:
+        self.inner.check_writable(timeout)
+
     def partitions(self, topic: Topic) -> int:
         return self.inner.partitions(topic)
 
