@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from ops.cli import load
-from ops.cli.common import DataDir, settings_from
+from ops.cli.common import DataDir, no_foreign_bars, settings_from
 from ops.progress import Report, progress_bar
 
-app = typer.Typer(no_args_is_help=True, help="Benchmarks: gateway, engine, swap, log.")
+app = typer.Typer(no_args_is_help=True, help="Benchmarks: gateway, engine, swap, log, PPO.")
 
 _JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report here.", show_default=False)]
 
@@ -99,6 +99,38 @@ def log(
     options = Options(rounds=rounds, requests=requests, connections=connections, group=group, rate=rate, workers=workers, pin=pin)
     folder = settings_from(data_dir).data_dir / "bench"
     _show("The log, beside bare SQLite and through HTTP", json, lambda report: run(options, folder, report))
+
+
+@app.command()
+def ppo(
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Processes of each side; figures are medians.")] = 3,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Measured in each process.")] = 3,
+    size: Annotated[Literal["23m", "1b"], typer.Option("--size", help="Parameters of the Llama.")] = "23m",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where both run.")] = "cpu",
+    seeds: Annotated[int, typer.Option("--seeds", min=0, help="Runs that compare what is learnt (starter model); 0: none.")] = 5,
+    samples: Annotated[int, typer.Option("--samples", min=64, help="For each side in such a run.")] = 2560,
+    trl: Annotated[
+        Path | None, typer.Option("--trl", help="Folder of TRL 1.12's packages. [default: .venv/trl]", show_default=False)
+    ] = None,
+    json: _JsonFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """A step of our PPO beside TRL 1.12's on identical rollouts: FLOPs, memory, CPU time; and what both learn."""
+    no_foreign_bars()
+    settings = settings_from(data_dir, model="starter")
+    options = load("trainer.bench.ppo:Options")(
+        rounds=rounds,
+        steps=steps,
+        size=size,
+        device=device,
+        dtype="bfloat16" if device == "cuda" else "float32",
+        seeds=tuple(range(seeds)),
+        samples=samples,
+        trl=trl,
+    )
+    folder = settings.data_dir / "bench" / "ppo"
+    run = load("trainer.bench.ppo:run")
+    _show("PPO beside TRL 1.12", json, lambda report: run(options, settings, folder, report))
 
 
 def _show(title: str, json: Path | None, measure: Callable[[Report], dict[str, Any]]) -> None:
