@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
 from ops.cli import load
-from ops.cli.common import DataDir, settings_from
+from ops.cli.common import CommandError, DataDir, no_foreign_bars, settings_from
 from ops.progress import Report, progress_bar
 
-app = typer.Typer(no_args_is_help=True, help="Benchmarks: gateway, engine, swap, log.")
+app = typer.Typer(no_args_is_help=True, help="Benchmarks: gateway, engine, swap, log, learning.")
+
+T = TypeVar("T", int, float)
 
 _JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report here.", show_default=False)]
 
@@ -97,6 +99,46 @@ def log(
     options = Options(rounds=rounds, requests=requests, connections=connections, group=group, rate=rate, workers=workers, pin=pin)
     folder = settings_from(data_dir).data_dir / "bench"
     _show("The log, beside bare SQLite and through HTTP", json, lambda report: run(options, folder, report))
+
+
+@app.command()
+def learning(
+    votes: Annotated[int, typer.Option("--votes", min=10, help="Of each run.")] = 600,
+    every: Annotated[int, typer.Option("--every", min=10, help="Votes from one training cycle to the next.")] = 200,
+    seeds: Annotated[str, typer.Option("--seeds", help="With commas between.")] = "0,1,2",
+    algorithm: Annotated[str, typer.Option("--algorithm", help="One or more of the setting's, with commas between.")] = "rloo",
+    adversaries: Annotated[str, typer.Option("--adversaries", help="Shares of people who vote reversed.")] = "0",
+    people: Annotated[int, typer.Option("--people", min=10)] = 40,
+    questions: Annotated[int, typer.Option("--questions", min=50, help="Held out, for the figures.")] = 1000,
+    json: _JsonFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Votes and minutes until people prefer the starter model's answers, without serving; settings as in the environment."""
+    from ops.bench.learning import MODEL, Options, run, show
+    from ops.bench.table import write_json
+
+    no_foreign_bars()
+    options = Options(
+        votes=votes,
+        votes_per_round=every,
+        seeds=tuple(_numbers("--seeds", seeds, int)),
+        algorithms=tuple(algorithm.split(",")),
+        adversaries=tuple(_numbers("--adversaries", adversaries, float)),
+        people=people,
+        questions=questions,
+    )
+    with progress_bar() as report:
+        made = run(options, settings_from(data_dir, model=MODEL), report)
+    show(made)
+    if json is not None:
+        write_json(json, made)
+
+
+def _numbers(option: str, text: str, kind: type[T]) -> list[T]:
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError as error:
+        raise CommandError(f"{option}={text!r}: write {kind.__name__} numbers with commas between") from error
 
 
 def _show(title: str, json: Path | None, measure: Callable[[Report], dict[str, Any]]) -> None:
