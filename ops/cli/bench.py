@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -129,9 +130,24 @@ def learning(
     )
     with progress_bar() as report:
         made = run(options, settings_from(data_dir, model=MODEL), report)
+    made["command"] = " ".join(["plaudit", *sys.argv[1:]])
     show(made)
     if json is not None:
         write_json(json, made)
+
+
+@app.command()
+def page(
+    sources: Annotated[list[Path], typer.Argument(help="JSON files of benches.")],
+    to: Annotated[Path, typer.Option("--to", help="The page; its plots go into a folder of its name.")] = Path(
+        "docs/learning.md"
+    ),
+) -> None:
+    """Tables and plots of what the benches of learning found, as a Markdown page."""
+    from ops.bench.page import write_page
+
+    for path in write_page(to, sources):
+        print(path)
 
 
 def _numbers(option: str, text: str, kind: type[T]) -> list[T]:
