@@ -47,7 +47,7 @@ def run(
     if settings.train.threads is not None:
         torch.set_num_threads(settings.train.threads)
     with open_log_of(settings) as log, trainer_of(settings) as trainer:
-        bench = _Bench(settings, log, trainer, people, adversaries, questions)
+        bench = Bench(settings, log, trainer, people, adversaries, questions)
         rounds = []
         while bench.voters.votes < votes:
             rounds.append(bench.round(min(votes_per_round, votes - bench.voters.votes)))
@@ -56,7 +56,9 @@ def run(
         return {"start": bench.held_out.start(), "rounds": rounds, "best_of": ceiling}
 
 
-class _Bench:
+class Bench:
+    """``adversaries`` is the share of the ``people`` who vote reversed; figures are of ``questions`` held-out questions."""
+
     def __init__(
         self, settings: Settings, log: EventLog, trainer: Trainer, people: int, adversaries: float, questions: int
     ) -> None:
