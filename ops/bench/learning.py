@@ -48,8 +48,28 @@ class Options:
 def run(options: Options, settings: Settings, report: Report) -> dict[str, Any]:
     """The report: ``runs``, and ``curves`` over their seeds (see `ops.bench.curves`). ``settings`` name the models' folder."""
     before = machine()
-    runs = [_measured(options, settings, report, *each) for each in options.runs]
-    return {"options": asdict(options), "machine": before, "runs": runs, "curves": curves([Run.of(each) for each in runs])}
+    runs: list[dict[str, Any]] = _rounded([_measured(options, settings, report, *each) for each in options.runs])
+    return {
+        "options": asdict(options),
+        "machine": before,
+        "configs": {algorithm: _config(settings, algorithm) for algorithm in options.algorithms},
+        "runs": runs,
+        "curves": _rounded(curves([Run.of(each) for each in runs])),
+    }
+
+
+def _config(settings: Settings, algorithm: str) -> dict[str, Any]:
+    """All settings of the training."""
+    return settings_of(settings.data_dir, settings.models_dir, algorithm, 0).train.model_dump(mode="json")
+
+
+def _rounded(value: Any) -> Any:
+    """Numbers to four digits after the point: the file is to be read, and kept."""
+    if isinstance(value, dict):
+        return {key: _rounded(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_rounded(each) for each in value]
+    return round(value, 4) if isinstance(value, float) else value
 
 
 def _measured(
@@ -76,8 +96,7 @@ def _measured(
             best_of=not adversaries and algorithm == options.algorithms[0],
             on_round=tell,
         )
-    about = {"algorithm": algorithm, "adversaries": adversaries, "seed": seed}
-    return {**about, "config": own.train.model_dump(mode="json"), **measured}
+    return {"algorithm": algorithm, "adversaries": adversaries, "seed": seed, **measured}
 
 
 def settings_of(folder: Path, models: Path, algorithm: str, seed: int) -> Settings:
@@ -121,7 +140,7 @@ def _mean(figure: str, digits: int = 3) -> Callable[[dict[str, Any]], str]:
 
 def _rate(point: dict[str, Any]) -> str:
     rate = point["win_rate"]
-    if math.isnan(rate["low"] or math.nan):
+    if math.isnan(rate["low"]):
         return f"{rate['mean']:.3f}"
     return f"{rate['mean']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]"
 

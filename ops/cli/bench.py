@@ -117,8 +117,10 @@ def learning(
     """Votes and minutes until people prefer the starter model's answers, without serving; settings as in the environment."""
     from ops.bench.learning import MODEL, Options, run, show
     from ops.bench.table import write_json
+    from ops.logs import configure_logs
 
     no_foreign_bars()
+    configure_logs("bench")
     options = Options(
         votes=votes,
         votes_per_round=every,

@@ -138,5 +138,5 @@ def _told(record: CycleRecord) -> dict[str, Any]:
         "last_step": {key: value for key, value in last.items() if key.startswith(("objective/", "policy/", "rollout/"))},
         "reward_model": record.reward_model,
         "judge": record.judge,
-        "gates": [gate.model_dump() for gate in record.gates],
+        "gates": [gate.model_dump(exclude={"detail"}) for gate in record.gates],
     }
