@@ -106,7 +106,7 @@ def log(
 
 @app.command()
 def ppo(
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Processes of each side; figures are medians.")] = 3,
+    rounds: Annotated[int, typer.Option("--rounds", "-r", min=1, help="Processes of each side; figures are medians.")] = 3,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Measured in each process.")] = 3,
     size: Annotated[Literal["23m", "1b"], typer.Option("--size", help="Parameters of the Llama.")] = "23m",
     device: Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where both run.")] = "cpu",
@@ -140,7 +140,7 @@ def ppo(
 
 @app.command()
 def learning(
-    votes: Annotated[int, typer.Option("--votes", min=10, help="Of each run.")] = 600,
+    votes: Annotated[int, typer.Option("--votes", "-n", min=10, help="Of each run.")] = 600,
     every: Annotated[int, typer.Option("--every", min=10, help="Votes from one training cycle to the next.")] = 200,
     seeds: Annotated[str, typer.Option("--seeds", help="With commas between.")] = "0,1,2",
     algorithm: Annotated[str, typer.Option("--algorithm", help="One or more of the setting's, with commas between.")] = "rloo",
