@@ -71,6 +71,9 @@ class KafkaLog:
     def holds(self, ids: Collection[str]) -> bool:
         return self._outbox.holds(ids)
 
+    def check_writable(self, timeout: float = 10.0) -> None:
+        self._outbox.check_writable(timeout)
+
     def partitions(self, topic: Topic) -> int:
         return self._cluster.partitions
 
