@@ -28,12 +28,15 @@ from ops.registry import Registry
 from ops.retention import letter_hours
 from ops.settings import Settings
 from trainer.adapter_files import AdapterFileError
+from trainer.assist import assist
 from trainer.attempt import Attempt, point_of
 from trainer.checkpoint import Checkpoint, CheckpointError
+from trainer.examples import weighted
 from trainer.improve import improve
 from trainer.inbox import Batch, Inbox
 from trainer.learn import keep, learn, seed_for
-from trainer.learner import TrainingDiverged
+from trainer.learner import NothingToLearn, TrainingDiverged
+from trainer.parallel import ALONE, Crew
 from trainer.policy import AdapterModel, ModelUnsupported
 from trainer.record import CycleRecord, Outcome
 from trainer.reward import LONGEST_PROMPT, encode_prompt
@@ -47,9 +50,15 @@ class Trainer:
     """A project's trainer; the caller holds the checkpoint's lease."""
 
     def __init__(
-        self, settings: Settings, log: EventLog, checkpoint: Checkpoint, *, clock: Callable[[], float] = time.time
+        self,
+        settings: Settings,
+        log: EventLog,
+        checkpoint: Checkpoint,
+        *,
+        clock: Callable[[], float] = time.time,
+        crew: Crew = ALONE,
     ) -> None:
-        self._settings, self._clock, self.checkpoint = settings, clock, checkpoint
+        self._settings, self._clock, self.checkpoint, self._crew = settings, clock, checkpoint, crew
         self._registry = Registry(settings.adapters_dir)
         self._inbox = Inbox(log, settings.project)
         self._loaded = checkpoint.open(clock())
@@ -75,7 +84,7 @@ class Trainer:
                 self.gate(cycle)
         except TrainingDiverged as error:
             return self._give_up(cycle, "diverged", str(error))
-        except AdapterFileError as error:  # a champion from elsewhere, say, that has other modules
+        except (AdapterFileError, NothingToLearn) as error:  # a champion from elsewhere, say, that has other modules
             return self._give_up(cycle, "failed", str(error))
         return self.commit(cycle)
 
@@ -109,29 +118,14 @@ class Trainer:
         cycle.gates += cycle.learnt.gates
 
     def improve(self, cycle: Attempt) -> None:
-        """Reinforcement learning of a new adapter, from the champion's weights on."""
+        """A new adapter, learnt by the settings' algorithm from the champion's weights on."""
         train = self._settings.train
         source = None if cycle.champion == BASE else self._registry.path(cycle.batch.champion)
         if source is not None:
             cycle.model.add(CHAMPION, source=source)
         cycle.model.add(POLICY, source=source)
-        prompts, _ = divide_prompts(cycle.batch.prompts, cycle.ref.domain)
         with cycle.stage("improve"):
-            result = improve(
-                cycle.model,
-                [encode_prompt(cycle.model, prompt)[-LONGEST_PROMPT:] for prompt in prompts],
-                cycle.learnt.reward.model.score,
-                settings=train.ppo,
-                algorithm=train.algorithm,
-                rollouts=self._rollouts(cycle.model),
-                seed=seed_for(self._settings.seed, cycle.number, "improve"),
-                reference=BASE if train.ppo.kl_reference == "base" else cycle.champion,
-                on_step=self._on_step,
-                resume=None if cycle.kept is None else cycle.kept.loop,
-                keep=self.checkpoint.progress.keep,
-                keep_every=train.keep_every,
-            )
-        cycle.steps = result.steps
+            cycle.steps = self._reinforce(cycle) if train.algorithm in ("ppo", "rloo") else self._imitate(cycle)
 
     def gate(self, cycle: Attempt) -> None:
         """Try the new adapter beside the champion."""
@@ -164,16 +158,44 @@ class Trainer:
 
     # what they need
 
-    def _begin(self, batch: Batch) -> Attempt:
-        train, ref = self._settings.train, prepared(self._settings)
-        model = AdapterModel.load(
-            ref.path,
-            rank=train.lora_rank,
-            alpha=train.lora_alpha,
-            dtype=_dtype(ref.path),
-            device="cuda" if torch.cuda.is_available() else "cpu",
-            seed=self._settings.seed,
+    def _reinforce(self, cycle: Attempt) -> list[dict[str, float]]:
+        """By the reward model, on people's questions."""
+        train = self._settings.train
+        prompts, _ = divide_prompts(cycle.batch.prompts, cycle.ref.domain)
+        result = improve(
+            cycle.model,
+            [encode_prompt(cycle.model, prompt)[-LONGEST_PROMPT:] for prompt in prompts],
+            cycle.learnt.reward.model.score,
+            settings=train.ppo,
+            algorithm=train.algorithm,
+            rollouts=self._rollouts(cycle.model),
+            seed=seed_for(self._settings.seed, cycle.number, "improve"),
+            reference=BASE if train.ppo.kl_reference == "base" else cycle.champion,
+            on_step=self._on_step,
+            resume=None if cycle.kept is None else cycle.kept.loop,
+            keep=self.checkpoint.progress.keep,
+            keep_every=train.keep_every,
+            crew=self._crew,
         )
+        return result.steps
+
+    def _imitate(self, cycle: Attempt) -> list[dict[str, float]]:
+        """By the very votes that the reward model has learnt from: the judge's people are not asked here either."""
+        from trainer.offline import learn_offline  # TRL takes seconds to import
+
+        return learn_offline(
+            cycle.model,
+            cycle.batch.votes,
+            {lesson.feedback_id: lesson.weight for lesson in weighted(cycle.learnt.reward.lessons)},
+            algorithm=self._settings.train.algorithm,
+            settings=self._settings.train,
+            seed=seed_for(self._settings.seed, cycle.number, "improve"),
+            on_step=self._on_step,
+        )
+
+    def _begin(self, batch: Batch) -> Attempt:
+        ref = prepared(self._settings)
+        model = _model(self._settings, ref.path)
         kept, self._kept = self._kept, None
         return Attempt(batch, self._loaded, ref, model, kept)
 
@@ -220,6 +242,17 @@ class Trainer:
         return record
 
 
+def _model(settings: Settings, path: str) -> AdapterModel:
+    return AdapterModel.load(
+        path,
+        rank=settings.train.lora_rank,
+        alpha=settings.train.lora_alpha,
+        dtype=_dtype(path),
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        seed=settings.seed,
+    )
+
+
 def _dtype(path: str) -> torch.dtype:
     """What the model's own configuration says, float32 where it says nothing."""
     return AutoConfig.from_pretrained(path, local_files_only=True).dtype or torch.float32
@@ -238,16 +271,16 @@ def _show(step: dict[str, float]) -> None:
 
 
 @contextmanager
-def trainer_of(settings: Settings, **options: Any) -> Iterator[Trainer]:
+def trainer_of(settings: Settings, crew: Crew = ALONE, **options: Any) -> Iterator[Trainer]:
     """A trainer with its log open and its lease held. ``options`` go to the `Checkpoint`. Raises `CheckpointError`."""
     checkpoint = Checkpoint(settings.trainer_dir, Registry(settings.adapters_dir), project=settings.project, **options)
     with checkpoint.lease(), open_log_of(settings) as log:
-        yield Trainer(settings, log, checkpoint)
+        yield Trainer(settings, log, checkpoint, crew=crew)
 
 
-def run_cycle(settings: Settings) -> CycleRecord | None:
+def run_cycle(settings: Settings, crew: Crew = ALONE) -> CycleRecord | None:
     """One cycle with the votes there are; None when none is new."""
-    with trainer_of(settings) as trainer:
+    with trainer_of(settings, crew) as trainer:
         return trainer.cycle(minimum=1)
 
 
@@ -259,23 +292,29 @@ def run(settings: Settings, once: bool = False, json: bool = False) -> None:
         torch.set_num_threads(settings.train.threads)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
+    crew = Crew.joined()
     try:
-        prepared(settings)
-        if once:
-            _print(run_cycle(settings), json)
+        ref = prepared(settings)
+        if crew.rank:
+            assist(_model(settings, ref.path), crew)
+        elif once:
+            _print(run_cycle(settings, crew), json)
         else:
             port, host = settings.metrics_port_trainer, settings.metrics_host
             metrics.serve_metrics("metrics_port_trainer", port, host, metrics.TRAINER, metrics.LOG)
-            _poll(settings, json)
+            _poll(settings, json, crew)
     except (CheckpointError, ModelError) as error:
         raise CommandError(str(error)) from error
     except _Asked:
         os._exit(0)  # the log is closed, the lease is free; to take PyTorch apart would take seconds at this priority
+    finally:
+        if not crew.rank:
+            crew.tell(None)  # the others are done too
 
 
-def _poll(settings: Settings, json: bool) -> NoReturn:
+def _poll(settings: Settings, json: bool, crew: Crew) -> NoReturn:
     waiting = threading.Event()
-    with trainer_of(settings) as trainer:
+    with trainer_of(settings, crew) as trainer:
         tell_lag("trainer", trainer.readers)
         while True:
             try:

@@ -18,7 +18,8 @@ from trainer import ppo
 from trainer.batches import TokenBatch
 from trainer.experience import Experience
 from trainer.learner import POLICY, VALUE, Critic, Learner, Metrics, TrainingDiverged
-from trainer.policy import AdapterModel
+from trainer.parallel import ALONE, Crew
+from trainer.policy import BASE, AdapterModel
 from trainer.rollouts import RolloutSource, Sample
 
 __all__ = ["ImproveResult", "TrainingDiverged", "improve"]
@@ -48,6 +49,7 @@ def improve(
     resume: dict[str, Any] | None = None,
     keep: Callable[[int, dict[str, Any]], None] = lambda steps, state: None,
     keep_every: int = 0,
+    crew: Crew = ALONE,
 ) -> ImproveResult:
     """Train the adapter "policy" in place towards higher ``score``, held near ``reference`` (an adapter's name or "base").
 
@@ -62,8 +64,9 @@ def improve(
         raise ValueError("no prompts to learn from")
     started, held = time.monotonic(), model.names
     steps: list[Metrics] = []
+    loop: _Loop | None = None
     try:
-        loop = _Loop(model, score, settings, rollouts, reference, Critic(model) if algorithm == "ppo" else None, seed)
+        loop = _Loop(model, score, settings, rollouts, reference, Critic(model) if algorithm == "ppo" else None, seed, crew)
         order = _Order(len(prompts), loop.random)
         if resume is not None:
             steps, order.left = list(resume["steps"]), list(resume["left"])
@@ -76,6 +79,8 @@ def improve(
                 keep(len(steps), {"steps": steps, "left": order.left, "elapsed_s": elapsed, "loop": loop.state_dict()})
             on_step(steps[-1])
     finally:
+        if loop is not None:
+            loop.learner.done()
         if VALUE in model.names and VALUE not in held:
             model.remove(VALUE)
     return ImproveResult(steps, loop.kl_coef)
@@ -106,18 +111,19 @@ class _Loop:
         reference: str,
         critic: Critic | None,
         seed: int,
+        crew: Crew,
     ) -> None:
         self.random = torch.Generator().manual_seed(seed)
         self.kl_coef = settings.kl_coef
         self._model, self._score, self._settings = model, score, settings
         self._rollouts, self._reference, self._critic = rollouts, reference, critic
-        self._learner = Learner(model, settings, critic, self.random)
+        self.learner = Learner(model, settings, critic, self.random, crew)
         self._scale: tuple[float, float] | None = None
         self._warm = False
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "learner": self._learner.state_dict(),
+            "learner": self.learner.state_dict(),
             "random": self.random.get_state(),
             "kl_coef": self.kl_coef,
             "scale": self._scale,
@@ -125,7 +131,7 @@ class _Loop:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._learner.load_state_dict(state["learner"])
+        self.learner.load_state_dict(state["learner"])
         self.random.set_state(state["random"])
         self.kl_coef, self._warm = state["kl_coef"], state["warm"]
         self._scale = None if state["scale"] is None else tuple(state["scale"])
@@ -148,7 +154,7 @@ class _Loop:
         times.append(time.monotonic())
         experience, metrics = self._experience(samples, scores)
         times.append(time.monotonic())
-        metrics |= self._learner.update(experience)
+        metrics |= self.learner.update(experience)
         times.append(time.monotonic())
         names = ("rollouts", "score", "experience", "update")
         return metrics | {f"timing/{name}_s": b - a for name, a, b in zip(names, times, times[1:], strict=False)}
@@ -160,7 +166,10 @@ class _Loop:
         mask = batch.response_mask
         with torch.no_grad():
             logprobs, entropy = model.response_logprobs(POLICY, batch, with_entropy=True)
-            ref_logprobs = model.response_logprobs(self._reference, batch)
+            if self._reference == BASE:
+                ref_logprobs, _ = model.base_logprobs(batch)
+            else:
+                ref_logprobs = model.response_logprobs(self._reference, batch)
         shaped = self._shape(scores, torch.tensor([s.ended for s in samples], device=scores.device))
         rewards = ppo.token_rewards(shaped, logprobs, ref_logprobs, mask, kl_coef=self.kl_coef)
         kl = (logprobs - ref_logprobs).sum(1).mean().item()
@@ -207,7 +216,7 @@ class _Loop:
     def _values(self, batch: TokenBatch, returns: Tensor) -> Tensor:
         """The critic's values (B, T); it learns alone from the first batch before it is asked for any."""
         if not self._warm:
-            self._learner.warm_up(Experience(batch, torch.zeros_like(returns), torch.zeros_like(returns), returns=returns))
+            self.learner.warm_up(Experience(batch, torch.zeros_like(returns), torch.zeros_like(returns), returns=returns))
             self._warm = True
         with torch.no_grad():
             return self._critic(batch)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import torch
-from datasets import Dataset
+from datasets import Dataset, disable_progress_bars
 from peft import PeftModel
 from transformers import PrinterCallback, TrainerCallback
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, SFTConfig, SFTTrainer
@@ -23,7 +23,7 @@ from feedback.dataset import Format, Row, dataset_of
 from feedback.events import BASE
 from feedback.join import Vote
 from ops.settings import TrainSettings
-from trainer.learner import POLICY, Metrics, TrainingDiverged
+from trainer.learner import POLICY, Metrics, NothingToLearn, TrainingDiverged
 from trainer.policy import AdapterModel
 from trainer.reward import LONGEST_ANSWER, LONGEST_PROMPT
 
@@ -48,10 +48,6 @@ _TRLS_NAME = "default"
 """Of the adapter that TRL trains."""
 
 
-class NothingToLearn(ValueError):
-    """The votes hold nothing that this algorithm learns from."""
-
-
 def learn_offline(
     model: AdapterModel,
     votes: Sequence[Vote],
@@ -72,6 +68,7 @@ def learn_offline(
     rows = drawn(lessons(votes, algorithm), weights, seed)
     if not rows:
         raise NothingToLearn(f"{algorithm} learns from {_LEARNT_FROM[algorithm]}: the votes hold none")
+    disable_progress_bars()
     student = _student(model)
     teacher_class, config_class = _TRAINERS[algorithm]
     watch = _Watch(algorithm, options.time_budget_s, on_step)

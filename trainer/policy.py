@@ -53,6 +53,7 @@ class AdapterModel:
         self._active = BASE
         self._depth = 0
         self._trained: frozenset[str] = frozenset()
+        self._base_said: tuple[TokenBatch, Tensor, Tensor] | None = None
         check_logits(model)
 
     @classmethod
@@ -243,6 +244,16 @@ class AdapterModel:
             if with_entropy:
                 entropies = entropies.index_put(where, -(logs.exp() * logs).sum(-1))
         return (logprobs, entropies) if with_entropy else logprobs
+
+    @torch.no_grad()
+    def base_logprobs(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        """The base's `response_logprobs` with entropies. Those of the last batch are kept: the base is frozen, and of the same
+        answers both the reward (see `trainer.surprise`) and the KL ask for them.
+        """
+        batch = batch.to(self.device)
+        if self._base_said is None or not self._base_said[0].equals(batch):
+            self._base_said = (batch, *self.response_logprobs(BASE, batch, with_entropy=True))
+        return self._base_said[1:]
 
     def response_states(self, name: str, batch: TokenBatch, *, before: bool = False) -> Tensor:
         """The decoder's last hidden state at every response token: (B, T, H) float32, 0 past a response's end.

@@ -9,6 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+LOSS_METRICS = ("policy/clip_fraction", "policy/dual_clip_fraction", "policy/approx_kl")
+"""What `ppo_policy_loss` tells beside the loss."""
+
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean over the masked entries; 0 where there are none."""
@@ -98,11 +101,8 @@ def ppo_policy_loss(
     losses = torch.minimum(pessimistic, bound)
     loss = masked_mean(losses if weights is None else losses * weights, mask)
     with torch.no_grad():
-        metrics = {
-            "policy/clip_fraction": masked_mean((clipped > plain).float(), mask).item(),
-            "policy/dual_clip_fraction": masked_mean((pessimistic > bound).float(), mask).item(),
-            "policy/approx_kl": masked_mean(ratio - 1 - log_ratio, mask).item(),
-        }
+        told = ((clipped > plain).float(), (pessimistic > bound).float(), ratio - 1 - log_ratio)
+        metrics = {name: masked_mean(values, mask).item() for name, values in zip(LOSS_METRICS, told, strict=True)}
     return loss, metrics
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from feedback.events import BASE
 from trainer.batches import TokenBatch
 from trainer.policy import AdapterModel
 
@@ -22,7 +21,7 @@ def surprises(model: AdapterModel, batch: TokenBatch) -> Tensor:
     """(B, `COUNT`) float32 in nats, 0 for an empty answer. The base is frozen, so these never change."""
     if not batch.longest_response:
         return torch.zeros(len(batch), COUNT, device=model.device)
-    logprobs, entropies = model.response_logprobs(BASE, batch, with_entropy=True)
+    logprobs, entropies = model.base_logprobs(batch)
     mask = batch.response_mask.to(logprobs.device)
     count = mask.sum(1).clamp(min=1)
     columns = []
