@@ -103,7 +103,12 @@ class PpoSettings(_Group):
     kl_target: float | None = Field(default=6.0, description="Nats a sequence for adaptive KL; None: kl_coef stays fixed.")
     kl_reference: Literal["champion", "base"] = "base"
     stop_kl: float = Field(default=0.02, gt=0, description="Approximate KL to the rollout policy that ends an update early.")
+    max_kl: float | None = Field(
+        default=25.0, gt=0, description="Nats a sequence to the reference that end the training; None: none."
+    )
     missing_eos_penalty: float = Field(default=1.0, ge=0)
+    length_residual: bool = Field(default=False, description="Take out of the reward what length alone says in the first batch.")
+    length_penalty: float = Field(default=0.0, ge=0, description="Of an answer of max_new_tokens; none up to 80 % of them.")
     reward_clip: float = Field(default=5.0, gt=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     importance_cap: float = Field(default=2.0, ge=1, description="Cap of the engine-mismatch weight.")
@@ -113,8 +118,8 @@ class _OfflineSettings(_Group):
     """What TRL's trainers have in common: they learn from the votes' own answers and sample none."""
 
     learning_rate: float = Field(default=1e-3, gt=0)
-    epochs: int = Field(default=3, ge=1)
-    batch_size: int = Field(default=16, ge=2)
+    epochs: int = Field(default=2, ge=1)
+    batch_size: int = Field(default=8, ge=2)
     time_budget_s: float = Field(default=600, gt=0, description="Stop after the step in which this is reached.")
 
 
@@ -122,6 +127,7 @@ class DpoSettings(_OfflineSettings):
     """Direct preference optimisation (arXiv:2305.18290): from pairs."""
 
     learning_rate: float = Field(default=3e-4, gt=0)
+    epochs: int = Field(default=3, ge=1)
     beta: float = Field(default=0.5, gt=0, description="How dear it is to leave the reference.")
     reference: Literal["champion", "base"] = "champion"
 
@@ -129,7 +135,8 @@ class DpoSettings(_OfflineSettings):
 class KtoSettings(_OfflineSettings):
     """Kahneman-Tversky optimisation (arXiv:2402.01306): from single answers, good or not."""
 
-    beta: float = Field(default=0.1, gt=0, description="How dear it is to leave the reference.")
+    learning_rate: float = Field(default=3e-4, gt=0)
+    beta: float = Field(default=0.5, gt=0, description="How dear it is to leave the reference.")
     reference: Literal["champion", "base"] = "champion"
 
 

@@ -177,6 +177,8 @@ class Trainer:
             keep_every=train.keep_every,
             crew=self._crew,
         )
+        cycle.ended_by = result.ended_by
+        _log.info("improve_ended", cycle=cycle.number, by=result.ended_by, steps=len(result.steps))
         return result.steps
 
     def _imitate(self, cycle: Attempt) -> list[dict[str, float]]:

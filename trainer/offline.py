@@ -69,11 +69,11 @@ def learn_offline(
     if not rows:
         raise NothingToLearn(f"{algorithm} learns from {_LEARNT_FROM[algorithm]}: the votes hold none")
     disable_progress_bars()
-    student = _student(model)
     teacher_class, config_class = _TRAINERS[algorithm]
     watch = _Watch(algorithm, options.time_budget_s, on_step)
     before = {} if algorithm == "sft" or options.reference != BASE else {"ref_model": model.twin()}
     with tempfile.TemporaryDirectory() as scratch, torch.random.fork_rng():
+        student = _student(model)
         trainer = teacher_class(
             model=student,
             args=config_class(**_config(model, algorithm, options, len(rows), seed, scratch)),

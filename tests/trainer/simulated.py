@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from feedback.events import BASE, CompletionCreated, CompletionText, Exposure, Message, Preference, Rating, Target
 from feedback.join import Vote
@@ -66,12 +67,18 @@ def _vote(model: AdapterModel, number: int, person: Person, question: str, answe
     )
 
 
-def figures(model: AdapterModel, adapter: str, prompts: int) -> dict:
-    """Of the adapter over the base on held-out questions, see `trainer.evaluate.run_evaluation`."""
-    asked = ask(prompts, seed=0)
-    tokens = encoded(model, asked)
-    said = [
-        [model.decode_answer(each.tokens) for [each] in generate(model, name, tokens, temperature=1.0, max_new_tokens=64, seed=1)]
-        for name in (BASE, adapter)
-    ]
-    return compare(asked, *said)
+class Said(NamedTuple):
+    """What an adapter says to held-out questions."""
+
+    asked: list[str]
+    answers: list[str]
+
+    @classmethod
+    def by(cls, model: AdapterModel, adapter: str, count: int) -> Said:
+        asked = ask(count, seed=0)
+        made = generate(model, adapter, encoded(model, asked), temperature=1.0, max_new_tokens=64, seed=1)
+        return cls(asked, [model.decode_answer(answer.tokens) for [answer] in made])
+
+    def over(self, other: Said) -> dict[str, float]:
+        """The win rate by the people's taste, without its noise, and its 95 % interval."""
+        return compare(self.asked, other.answers, self.answers)["win_rate"]
