@@ -159,6 +159,7 @@ class TrainSettings(_Group):
     keep_every: int = Field(
         default=5, ge=0, description="PPO steps after which a cycle's state is kept; 0: never within a cycle."
     )
+    tracker: Literal["", "tensorboard", "mlflow", "trackio", "wandb"] = Field(default="", description="Who is told the curves.")
     reward: RewardSettings = RewardSettings()
     ppo: PpoSettings = PpoSettings()
     gates: GateSettings = GateSettings()

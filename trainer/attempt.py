@@ -73,6 +73,11 @@ class Attempt:
         return self.before.state.cycle + 1
 
     @property
+    def steps_kept(self) -> int:
+        """Steps that a trainer which was killed had done and kept."""
+        return 0 if self.kept is None or self.kept.loop is None else len(self.kept.loop["steps"])
+
+    @property
     def champion(self) -> str:
         """The name under which the model holds the champion."""
         return BASE if self.batch.champion == BASE else CHAMPION
@@ -153,7 +158,7 @@ class Attempt:
             steps=tuple(self.steps),
             gates=tuple(self.gates),
             offsets=offset_ranges(self.before.state.offsets, batch.offsets),
-            resumed_after=len(self.kept.loop["steps"]) if self.kept is not None and self.kept.loop is not None else 0,
+            resumed_after=self.steps_kept,
             seconds=self.seconds,
             finished=now,
             **figures,

@@ -29,7 +29,7 @@ from ops.retention import letter_hours
 from ops.settings import Settings
 from trainer.adapter_files import AdapterFileError
 from trainer.attempt import Attempt, point_of
-from trainer.checkpoint import Checkpoint, CheckpointError
+from trainer.checkpoint import Checkpoint, CheckpointError, journal
 from trainer.improve import improve
 from trainer.inbox import Batch, Inbox
 from trainer.learn import keep, learn, seed_for
@@ -38,6 +38,7 @@ from trainer.policy import AdapterModel, ModelUnsupported
 from trainer.record import CycleRecord, Outcome
 from trainer.reward import LONGEST_PROMPT, encode_prompt
 from trainer.rollouts import EngineRollouts, LocalRollouts, RolloutSource, with_fallback
+from trainer.tracker import Tracker, tracking
 from trainer.trial import CHAMPION, POLICY, Standards, Trial, divide_prompts
 
 _log = structlog.get_logger(__name__)
@@ -47,9 +48,17 @@ class Trainer:
     """A project's trainer; the caller holds the checkpoint's lease."""
 
     def __init__(
-        self, settings: Settings, log: EventLog, checkpoint: Checkpoint, *, clock: Callable[[], float] = time.time
+        self,
+        settings: Settings,
+        log: EventLog,
+        checkpoint: Checkpoint,
+        *,
+        tracker: Tracker | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings, self._clock, self.checkpoint = settings, clock, checkpoint
+        self._tracker = tracker or Tracker()
+        self._steps = sum(len(line["steps"]) for line in journal(checkpoint.folder))
         self._registry = Registry(settings.adapters_dir)
         self._inbox = Inbox(log, settings.project)
         self._loaded = checkpoint.open(clock())
@@ -116,6 +125,7 @@ class Trainer:
             cycle.model.add(CHAMPION, source=source)
         cycle.model.add(POLICY, source=source)
         prompts, _ = divide_prompts(cycle.batch.prompts, cycle.ref.domain)
+        self._steps += cycle.steps_kept
         with cycle.stage("improve"):
             result = improve(
                 cycle.model,
@@ -157,6 +167,7 @@ class Trainer:
         record = cycle.record(outcome, reason, self._clock())
         publication = cycle.publication(self._settings) if cycle.learnt.knows else None
         adapter = self.checkpoint.commit(cycle.state, record, publication, cycle.fill, self._clock())
+        self._tracker.cycle(self._steps, record)
         self._loaded, self._hopeless = self.checkpoint.open(self._clock()), frozenset()
         metrics.CYCLES.labels(outcome=outcome).inc()
         _log.info("cycle_done", cycle=cycle.number, outcome=outcome, adapter=adapter, seconds=cycle.seconds)
@@ -195,6 +206,8 @@ class Trainer:
 
     def _on_step(self, step: dict[str, float]) -> None:
         self.checkpoint.check()
+        self._steps += 1
+        self._tracker.step(self._steps, step)
         _show(step)
 
     def _rollouts(self, model: AdapterModel) -> RolloutSource:
@@ -215,6 +228,7 @@ class Trainer:
         record = cycle.record(outcome, reason, self._clock())
         self.checkpoint.progress.drop()
         self.checkpoint.tell(record)
+        self._tracker.cycle(self._steps, record)
         metrics.CYCLES.labels(outcome=outcome).inc()
         _log.error("training_gave_up", cycle=cycle.number, outcome=outcome, reason=reason)
         return record
@@ -241,8 +255,8 @@ def _show(step: dict[str, float]) -> None:
 def trainer_of(settings: Settings, **options: Any) -> Iterator[Trainer]:
     """A trainer with its log open and its lease held. ``options`` go to the `Checkpoint`. Raises `CheckpointError`."""
     checkpoint = Checkpoint(settings.trainer_dir, Registry(settings.adapters_dir), project=settings.project, **options)
-    with checkpoint.lease(), open_log_of(settings) as log:
-        yield Trainer(settings, log, checkpoint)
+    with checkpoint.lease(), open_log_of(settings) as log, tracking(settings) as tracker:
+        yield Trainer(settings, log, checkpoint, tracker=tracker)
 
 
 def run_cycle(settings: Settings) -> CycleRecord | None:
