@@ -35,8 +35,9 @@ demo: install ## The whole loop by itself, with simulated people, in some minute
 test: install ## Every test, on real parts.
 	@$(BIN)/python -m pytest $(ARGS)
 
-bench: install $(VENV)/bench/installed ## The gateway over a stub upstream, beside LiteLLM; JSON in .plaudit/bench.
+bench: install $(VENV)/bench/installed $(VENV)/trl/installed ## Gateway beside LiteLLM, PPO beside TRL; JSON in .plaudit/bench.
 	@$(BIN)/plaudit bench gateway --json .plaudit/bench/gateway.json $(ARGS)
+	@$(BIN)/plaudit bench ppo --json .plaudit/bench/ppo.json
 
 chaos: install ## Kill, cut and fill what feedback passes, and count what is lost: nothing. ARGS=--full
 	@$(BIN)/plaudit chaos log $(ARGS)
@@ -45,6 +46,11 @@ chaos: install ## Kill, cut and fill what feedback passes, and count what is los
 $(VENV)/bench/installed: | $(STAMP)
 	@$(BIN)/python -m venv $(VENV)/bench
 	@$(VENV)/bench/bin/pip install --quiet --disable-pip-version-check 'litellm[proxy]'
+	@touch $@
+
+# The last TRL with PPO, without its dependencies: it runs on those that are here.
+$(VENV)/trl/installed: | $(STAMP)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/trl 'trl==1.12.0'
 	@touch $@
 
 check: install ## Lint, types and the import graph, in seconds.

@@ -38,6 +38,8 @@ Outcome = Literal["passed", "failed", "timeout", "memory", "output", "crashed", 
 PARSES, PASSED = "code_parses", "tests_passed"
 """Metrics of the judgements that a verdict makes."""
 
+NO_CODE = "no code in the answer"
+
 RATER = "code-check"
 """Who judged: this file, not a person. Its judgements are of source ``imported``."""
 
@@ -78,22 +80,22 @@ class CodeVerdict:
     error: str
     """Why it does not parse; empty if it does."""
     run: TestRun | None = None
-    """None: the task has no tests, the code does not parse, or it could not be isolated."""
+    """None: the task has no tests, or the code does not parse."""
 
     @property
     def scores(self) -> tuple[Score, ...]:
-        """As judgements of the answer."""
-        parsed = Score(metric=PARSES, value=float(not self.error), boolean=True)
+        """As judgements of the answer. Of an answer without code only the tests can be said to fail."""
+        parsed = (Score(metric=PARSES, value=float(not self.error), boolean=True),) if self.code else ()
         if self.run is None or self.run.outcome == "not_isolated":
-            return (parsed,)
-        return (parsed, Score(metric=PASSED, value=float(self.run.outcome == "passed"), boolean=True))
+            return parsed
+        return (*parsed, Score(metric=PASSED, value=float(self.run.outcome == "passed"), boolean=True))
 
 
 def check_answer(answer: str, tests: str | None = None, limits: Limits = Limits()) -> CodeVerdict | None:
-    """The verdict on an answer; None when it has no Python in it."""
+    """The verdict on an answer; None when it has no Python in it, and no tests ask for any."""
     blocks = python_blocks(answer)
     if not blocks:
-        return None
+        return CodeVerdict("", NO_CODE, TestRun("failed", NO_CODE, "", 0.0)) if tests else None
     code = "\n\n".join(blocks)
     error = parse_error(code)
     if error or not tests:

@@ -84,6 +84,10 @@ class EventLog(Protocol):
         """Whether events of all these ids have been made durable on this machine, by whichever process."""
         ...
 
+    def check_writable(self, timeout: float = 10.0) -> None:
+        """Return once something has been made durable, as an event would be (seconds)."""
+        ...
+
     def partitions(self, topic: Topic) -> int: ...
 
     def read(self, topic: Topic, partition: int, offset: int, limit: int = 1000) -> list[Record]:

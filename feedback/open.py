@@ -20,7 +20,7 @@ def open_log(
 ) -> EventLog:
     """The log in the SQLite file ``path``; with Kafka that file is the outbox, and reads come from Kafka.
 
-    ``kafka_retention_days`` is of topics that have to be made; those it does not name keep their events for ever.
+    Of the topics, those that ``kafka_retention_days`` does not name keep their events for ever.
     Kafka need not be there yet. Raises `LogUnavailable` if the file cannot be opened.
     """
     if backend == "kafka":

@@ -11,6 +11,7 @@ import hmac
 import json
 from binascii import Error as NotBase64
 from binascii import a2b_base64, b2a_base64
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import TypeAdapter
 
 from feedback.events import CompletionCreated, CompletionText, Event, FeedbackAmended, FeedbackSet
+from feedback.log import LogUnavailable
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -42,6 +44,16 @@ class Owner(NamedTuple):
 
 class SealBroken(ValueError):
     """Sealed text that its key does not open: it was altered, or belongs to another event."""
+
+
+class KeysUnavailable(LogUnavailable):
+    """The database with the keys does not answer: texts of ``owners`` cannot be sealed now, those of others perhaps can."""
+
+    code = "database_unavailable"
+
+    def __init__(self, message: str, owners: Collection[Owner] = ()) -> None:
+        super().__init__(message)
+        self.owners = frozenset(owners)
 
 
 class DataKey:

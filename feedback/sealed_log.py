@@ -26,7 +26,7 @@ _logger = structlog.get_logger(__name__)
 
 
 class TextKeys(Protocol):
-    """Where users' keys are kept. Thread-safe. Raises `LogUnavailable` when they cannot be had."""
+    """Where users' keys are kept. Thread-safe. Raises `LogUnavailable` when they cannot be had, `KeysUnavailable` for some."""
 
     def known(self, owner: Owner) -> DataKey | None:
         """A user's newest key, if it is in memory and surely not destroyed a while ago. Never waits."""
@@ -87,6 +87,9 @@ class SealedLog:
     def holds(self, ids: Collection[str]) -> bool:
         return self.inner.holds(ids)
 
+    def check_writable(self, timeout: float = 10.0) -> None:
+        self.inner.check_writable(timeout)
+
     def partitions(self, topic: Topic) -> int:
         return self.inner.partitions(topic)
 
@@ -145,12 +148,11 @@ class SealedLog:
         try:
             sealed = self._sealed([one.event for one in batch])
         except (LogError, ValueError) as error:
-            if len(batch) > 1 and not isinstance(error, LogError):  # one of them cannot be JSON: find it
-                for one in batch:
-                    self._hand_over([one])
+            if len(batch) == 1:
+                batch[0].future.set_exception(error)
                 return
-            for one in batch:
-                one.future.set_exception(error)
+            for one in batch:  # one of them cannot be JSON, or its key cannot be had: find it
+                self._hand_over([one])
             return
         for one, event in zip(batch, sealed, strict=True):
             _tell(self.inner, event, one.future)

@@ -123,6 +123,10 @@ class SqliteLog:
         sql = f"SELECT COUNT(*) FROM events WHERE id IN ({','.join('?' * len(ids))})"
         return self.query(lambda connection: int(connection.execute(sql, tuple(ids)).fetchone()[0]) == len(set(ids)))
 
+    def check_writable(self, timeout: float = 10.0) -> None:
+        sql = "INSERT OR REPLACE INTO facts VALUES ('checked', ?)"
+        wait_all([self.transact(lambda connection: connection.execute(sql, (int(time.time()),)).rowcount)], timeout)
+
     def partitions(self, topic: Topic) -> int:
         return self._partitions
 

@@ -90,11 +90,18 @@ def shown(event: Event, *, text: bool) -> dict[str, Any]:
             said["comment"] = data.judgement.comment
             if isinstance(data.judgement, Correction):
                 said["text"] = data.judgement.text
+    elif data.name:
+        said["metric" if data.kind == "score" else "action"] = data.name
     if isinstance(data, FeedbackAmended):
-        said["changes"] = (
-            data.changes if text else {name: None if name in _TEXT else value for name, value in data.changes.items()}
-        )
+        changes = _as_said(data.changes)
+        said["changes"] = changes if text else {name: None if name in _TEXT else value for name, value in changes.items()}
     return said
+
+
+def _as_said(changes: dict[str, Any]) -> dict[str, Any]:
+    """A score's value is kept as a number; ``boolean``, which nobody sent, tells that it was true or false."""
+    said = {name: value for name, value in changes.items() if name != "boolean"}
+    return said | {"value": bool(said["value"])} if changes.get("boolean") else said
 
 
 def value_of(judgement: Judgement) -> Any:

@@ -19,13 +19,13 @@ class Found(Protocol):
     entity_type: str
 
 
-def redactor_of(settings: Settings) -> Redact | None:
-    """None: texts are kept as they are. Raises `SettingsError` where Presidio is wanted and cannot be had."""
+def redactor_of(settings: Settings, imported: Callable[[str], Any] = importlib.import_module) -> Redact | None:
+    """None: texts are kept as they are. Raises `SettingsError` where Presidio is wanted and cannot be ``imported``."""
     if settings.redact == "off":
         return None
     if settings.redact == "patterns":
         return redact
-    find = _presidio()
+    find = _presidio(imported)
     return lambda text: without(redact(text), find)
 
 
@@ -39,10 +39,10 @@ def without(text: str, find: Callable[[str], Iterable[Found]]) -> str:
     return "".join([*parts, text[place:]])
 
 
-def _presidio() -> Callable[[str], Iterable[Found]]:
+def _presidio(imported: Callable[[str], Any]) -> Callable[[str], Iterable[Found]]:
     """Its analyzer for English, with the model that its own defaults name; each text takes it some milliseconds."""
     try:
-        analyzer: Any = importlib.import_module("presidio_analyzer").AnalyzerEngine()
+        analyzer = imported("presidio_analyzer").AnalyzerEngine()
     except (ImportError, OSError, SystemExit) as error:  # spaCy leaves like that when a model cannot be downloaded
         raise SettingsError(
             f"redact='presidio': Presidio cannot be loaded ({error}). Install 'plaudit[presidio]' and the language model, "

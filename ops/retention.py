@@ -1,4 +1,8 @@
-"""The settings' retention, kept: the controller deletes what an embedded log has held for longer."""
+"""The settings' retention, kept: the controller deletes what an embedded log has held for longer.
+
+A cluster's brokers delete by themselves: there the controller gives the topics the settings for it, whoever made them. One
+process does, so that those with other settings do not undo each other's.
+"""
 
 from __future__ import annotations
 
@@ -36,24 +40,32 @@ def letter_hours(retention: RetentionSettings) -> float:
 
 
 class Retention:
-    """Of one log. Where that is a cluster's there is nothing to do: its topics are made with their retention."""
+    """Of one log."""
 
     def __init__(self, log: EventLog, retention: RetentionSettings, clock: Callable[[], float] = time.time) -> None:
         inner = getattr(log, "inner", log)
         self._log = inner if isinstance(inner, SqliteLog) else None
+        self._hold_topics: Callable[[], None] | None = getattr(inner, "hold_topics", None)
         self._days, self._clock = days_of(retention), clock
         self._next = float("-inf")
 
     def keep(self) -> dict[Topic, int]:
-        """Delete what is too old, if an hour has gone since the last time; how many records of which topic.
+        """Delete what is too old, or let the cluster do it, if an hour has gone since the last time; how many records of which
+        topic were deleted here.
 
         Raises `LogUnavailable`.
         """
         now = self._clock()
-        if self._log is None or now < self._next:
+        if now < self._next:
             return {}
-        forgotten = {topic: forget(self._log, topic, now - days * _DAY_S) for topic, days in self._days.items()}
+        if self._hold_topics is not None:
+            self._hold_topics()
+        forgotten = {} if self._log is None else self._forget(self._log, now)
         self._next = now + _EVERY_S
+        return forgotten
+
+    def _forget(self, log: SqliteLog, now: float) -> dict[Topic, int]:
+        forgotten = {topic: forget(log, topic, now - days * _DAY_S) for topic, days in self._days.items()}
         if any(forgotten.values()):
             _logger.info("events_forgotten", **{topic.replace("-", "_"): count for topic, count in forgotten.items()})
         return forgotten

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Insert, Table, text
 from sqlalchemy.dialects import postgresql, sqlite
 
-_BUSY_S = 10.0
+BUSY_S = 10.0
 
 
 def insert_missing(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
@@ -18,14 +18,14 @@ def insert_missing(connection: Connection, table: Table, rows: list[dict[str, An
     connection.execute(statement, rows)
 
 
-def checkpoint(engine: Engine) -> bool:
-    """Take copies of what was overwritten out of an SQLite file's journal; False while somebody still reads them.
+def checkpoint(engine: Engine, busy_s: float = BUSY_S) -> bool:
+    """Take copies of what was overwritten out of an SQLite file's journal; False if they are still read after ``busy_s``.
 
     PostgreSQL keeps old rows until its next VACUUM, and its journal for as long as it is set to.
     """
     if engine.dialect.name != "sqlite":
         return True
-    deadline = time.monotonic() + _BUSY_S
+    deadline = time.monotonic() + busy_s
     with engine.connect() as connection:
         while True:
             busy, _, _ = connection.execute(text("PRAGMA wal_checkpoint(TRUNCATE)")).one()

@@ -37,6 +37,7 @@ from serving.labeling.queue import TaskQueue
 from serving.labeling.routes import router as label_router
 from serving.labeling.streams import Streams
 from serving.limits import BodyLimit
+from serving.log_check import LogCheck
 from serving.lookup import AnswerIndex
 from serving.pages.routes import COOKIE, page_is_open
 from serving.pages.routes import router as page_router
@@ -125,7 +126,7 @@ def create_app(
     )
     app.include_router(label_router(desk, quota))
     app.include_router(models_route.router(known, quota))
-    app.include_router(health.router(manager, known, told))
+    app.include_router(health.router(manager, known, LogCheck(log), told))
     app.include_router(page_router(settings, sessions))
     described = partial(_described, settings.limits)
     app.openapi = described  # type: ignore[method-assign]

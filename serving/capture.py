@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections import deque
 from collections.abc import Collection
 from itertools import islice
 
@@ -15,6 +14,7 @@ import structlog
 
 from feedback.events import CompletionCreated, Event
 from feedback.log import EventLog, LogError, LogUnavailable
+from feedback.seal import KeysUnavailable, Owner, owner_of
 from ops import metrics
 
 _GROUP = 256
@@ -35,9 +35,10 @@ class Capture:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._retry_s = retry_s
-        self._queue: deque[Event] = deque()
-        self._ids: set[str] = set()
-        """Of what is queued."""
+        self._queue: dict[str, Event] = {}
+        """By id, in order."""
+        self._keyless: set[Owner] = set()
+        """Whose events wait for a key, while those of others go on."""
         self._written = asyncio.Event()
         """Set, and replaced, whenever something has been written."""
         self._bytes = 0
@@ -54,14 +55,13 @@ class Capture:
         self._task = asyncio.create_task(self._run(), name="capture")
 
     def put(self, event: Event) -> None:
-        """Queue an event for the log. Never waits; an event beyond the bounds is dropped and counted."""
+        """Queue an event of a new id for the log. Never waits; an event beyond the bounds is dropped and counted."""
         size = _size(event)
         if len(self._queue) >= self._max_events or self._bytes + size > self._max_bytes:
             metrics.CAPTURE_LOST.inc()
             _logger.error("capture_overflow", queued=len(self._queue))
             return
-        self._queue.append(event)
-        self._ids.add(event.id)
+        self._queue[event.id] = event
         self._bytes += size
         self._empty.clear()
         self._wake.set()
@@ -76,7 +76,7 @@ class Capture:
         """Return once none of these events waits any more. Raises `LogUnavailable` after so many seconds."""
         try:
             async with asyncio.timeout(timeout_s):
-                while not self._ids.isdisjoint(ids):
+                while not self._queue.keys().isdisjoint(ids):
                     self._hurry.set()
                     await self._written.wait()
         except TimeoutError as error:
@@ -110,18 +110,32 @@ class Capture:
             if len(self._queue) < _GROUP and not self._hurry.is_set():
                 await self._gather()
             self._hurry.clear()
-            group = list(islice(self._queue, _GROUP))
+            group = self._next_group()
+            if not group:  # all wait for keys: try again, from the first on
+                self._keyless.clear()
+                await asyncio.sleep(self._retry_s)
+                continue
             try:
                 await asyncio.to_thread(self._log.append, group, _APPEND_TIMEOUT_S)
+            except KeysUnavailable as error:
+                metrics.LOG_UP.set(0)
+                _logger.warning("capture_waits", error=str(error), queued=len(self._queue))
+                self._keyless |= error.owners
             except LogUnavailable as error:
                 metrics.LOG_UP.set(0)
                 _logger.warning("capture_waits", error=str(error), queued=len(self._queue))
                 await asyncio.sleep(self._retry_s)
             except (LogError, ValueError):  # one event of the group is refused: find it
                 if await self._append_singly(group):
-                    self._done(len(group))
+                    self._done(group)
             else:
-                self._done(len(group))
+                self._done(group)
+
+    def _next_group(self) -> list[Event]:
+        """The first that wait for no key, in order."""
+        waiting = self._queue.values()
+        ready = (event for event in waiting if owner_of(event) not in self._keyless) if self._keyless else waiting
+        return list(islice(ready, _GROUP))
 
     async def _append_singly(self, group: list[Event]) -> bool:
         """Append what can be; False when the log went down meanwhile, and all of the group must be tried again."""
@@ -144,11 +158,10 @@ class Capture:
         except TimeoutError:
             return
 
-    def _done(self, count: int) -> None:
+    def _done(self, group: list[Event]) -> None:
         metrics.LOG_UP.set(1)
-        for _ in range(count):
-            event = self._queue.popleft()
-            self._ids.discard(event.id)
+        for event in group:
+            del self._queue[event.id]
             self._bytes -= _size(event)
         self._written.set()
         self._written = asyncio.Event()

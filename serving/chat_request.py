@@ -149,7 +149,12 @@ class ChatRequest(RequestModel):
 
     # Plaudit's own
     compare: bool = Field(default=False, description="Two answers to show side by side; with n=2.")
-    conversation: str | None = Field(default=None, min_length=1, max_length=200)
+    conversation: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description="Your id of it. An annotator's key sends the id of its open labeling task of kind 'conversation'.",
+    )
     plaudit_adapter: str | None = Field(
         default=None, min_length=1, max_length=200, description="With an operator's key: the adapter that is to answer."
     )

@@ -18,6 +18,7 @@ from starlette.exceptions import HTTPException
 
 from feedback.log import LogError
 from feedback.receipts import ReceiptError, ReceiptExpired
+from feedback.seal import KeysUnavailable
 from ops.database import DatabaseUnavailable
 from serving.engine import EngineError, EngineTimeout, EngineUnavailable
 
@@ -141,6 +142,9 @@ def as_api_error(error: Exception) -> ApiError:
             return InvalidRequest(error.message, param="receipt", code=error.code)
         case ReceiptError():
             return Unauthenticated(error.message, param="receipt", code=error.code)
+        case KeysUnavailable():
+            text = "What people write is kept sealed, and the database with this user's key does not answer now"
+            return Unavailable(f"{text}: nothing was recorded, try again.", code=error.code, retry_after_s=2)
         case LogError(status=409):
             return Conflict("This Idempotency-Key came with another body before: send a new key, or the same body again.")
         case LogError(status=413):

@@ -123,7 +123,7 @@ def _judgement(body: FeedbackRequest) -> Judgement:
             return Correction(text=body.text, comment=body.comment, decision_ms=body.decision_ms)
         case ScoreRequest():
             return Score(
-                metric=body.name,
+                metric=body.metric,
                 value=float(body.value),
                 boolean=isinstance(body.value, bool),
                 comment=body.comment,
@@ -138,10 +138,15 @@ def _judgement(body: FeedbackRequest) -> Judgement:
 
 def _name(body: AmendRequest | RetractRequest, kind: FeedbackKind) -> str:
     """Which score, or which action, is meant; other kinds have one a person and answer."""
-    if bool(body.name) != (kind in ("score", "implicit")):
-        text = f"'name' is missing: say which {kind}." if not body.name else f"A {kind} has no name: leave 'name' out."
-        raise InvalidRequest(text, param="name")
-    return body.name
+    word = {"score": "metric", "implicit": "action"}.get(kind)
+    said = {field: value for field in ("metric", "action", "name") if (value := getattr(body, field))}
+    if wrong := next((field for field in said if field not in (word, "name") or word is None), None):
+        raise InvalidRequest(f"A {kind} has no {wrong}: leave '{wrong}' out.", param=wrong)
+    if word and not said:
+        raise InvalidRequest(f"'{word}' is missing: say which {kind}.", param=word)
+    if len(said) > 1:
+        raise InvalidRequest(f"'name' is the same as '{word}': leave it out.", param="name")
+    return next(iter(said.values()), "")
 
 
 def _changes(body: AmendRequest, answers: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, model_validator
 from pydantic_core import from_json, to_json
 
 from feedback.events import Action, FeedbackKind, Harm
@@ -122,7 +122,11 @@ class ScoreRequest(_Judgement):
     """A figure of the application's own, such as whether the answer resolved the case."""
 
     type: Literal["score"]
-    name: str = Field(pattern="^[a-z][a-z0-9_]{0,39}$", description="Of the figure; each name has its own value.")
+    metric: str = Field(
+        pattern="^[a-z][a-z0-9_]{0,39}$",
+        validation_alias=AliasChoices("metric", "name"),
+        description="Which figure; each has its own value. `name` is taken too.",
+    )
     value: Annotated[bool | Annotated[float, Field(ge=0, le=1)], BeforeValidator(_zero_to_one)] = Field(
         description="True or false, or from 0 (worst) to 1 (best)."
     )
@@ -151,23 +155,28 @@ class ImplicitRequest(_Feedback):
         return self
 
 
-class AmendRequest(_Feedback):
+class _Earlier(_Feedback):
+    """About what was said before."""
+
+    kind: FeedbackKind
+    metric: str = Field(default="", max_length=40, description="Of a score: which.")
+    action: str = Field(default="", max_length=40, description="Of an implicit one: which.")
+    name: str = Field(default="", max_length=40, description="The same as `metric` or `action`, whichever is meant.")
+
+
+class AmendRequest(_Earlier):
     """Change some fields of what the same person said of the same answer before; all others stay."""
 
     type: Literal["amend"]
-    kind: FeedbackKind
-    name: str = Field(default="", max_length=40, description="Of a score, or the action of an implicit one.")
     changes: dict[str, Any] = Field(
         min_length=1, description="The fields, as in a request of that type; with a rating's `tags` also its `value`."
     )
 
 
-class RetractRequest(_Feedback):
+class RetractRequest(_Earlier):
     """Take back what the same person said of the same answer."""
 
     type: Literal["retract"]
-    kind: FeedbackKind
-    name: str = Field(default="", max_length=40, description="Of a score, or the action of an implicit one.")
 
 
 FeedbackRequest = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -9,13 +10,14 @@ from fastapi.responses import JSONResponse
 
 from ops import metrics
 from serving.known_keys import KnownKeys
+from serving.log_check import LogCheck
 from serving.swap import AdapterManager
 from serving.worker_metrics import WorkerMetrics
 
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def router(manager: AdapterManager, keys: KnownKeys, told: WorkerMetrics) -> APIRouter:
+def router(manager: AdapterManager, keys: KnownKeys, log: LogCheck, told: WorkerMetrics) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/healthz")
@@ -25,7 +27,8 @@ def router(manager: AdapterManager, keys: KnownKeys, told: WorkerMetrics) -> API
     @routes.get("/readyz")
     async def readyz() -> JSONResponse:
         """``warnings`` are what an operator must see to, while requests are answered all the same."""
-        away, warnings = await keys.reach()
+        (away, warnings), unwritten = await asyncio.gather(keys.reach(), log.trouble())
+        warnings = [*warnings, *unwritten]
         reasons = [*manager.ready(), *away]
         body = {"ready": not reasons, "reasons": reasons} | ({"warnings": warnings} if warnings else {})
         return JSONResponse(body, status_code=503 if reasons else 200)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
 
 from serving.errors import InvalidRequest
 
@@ -71,8 +72,15 @@ def explain_first(first: Mapping[str, Any]) -> InvalidRequest:
             most = first["ctx"]["min_length" if which == "too_short" else "max_length"]
             bound = f"at {'least' if which == 'too_short' else 'most'} {most}"
             return InvalidRequest(f"'{param}' has {first['ctx']['actual_length']} entries: send {bound}.", param=param)
+        case "wrong_together":
+            return InvalidRequest(first["msg"], param=".".join(filter(None, (param, first["ctx"]["param"]))))
         case _:
             return InvalidRequest(f"'{param}' is not valid: {_reason(first['msg'])}.", param=param)
+
+
+def wrong_together(param: str, message: str) -> PydanticCustomError:
+    """For validators of a whole model: what is wrong with one field in company of the others, in a sentence that names it."""
+    return PydanticCustomError("wrong_together", "{message}", {"param": param, "message": message})
 
 
 def _param(location: tuple[int | str, ...]) -> str | None:

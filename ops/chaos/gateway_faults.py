@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
 import signal
 import sqlite3
 import threading
+import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -16,7 +18,7 @@ from ops.chaos.crowd import Answered, Connection, Crowd, Reply
 from ops.chaos.gateway import Gateway
 from ops.chaos.ledger import Ledger
 from ops.chaos.proxy import Mode, Proxy
-from ops.chaos.scenario import Outcome, Size, pause
+from ops.chaos.scenario import Outcome, Size, pause, wait_until
 
 _CLIENTS = 8
 
@@ -61,7 +63,9 @@ def same_request_at_once(gateway: Gateway, size: Size) -> Outcome:
 
 
 def disk_full(gateway: Gateway, size: Size) -> Outcome:
-    """Every write to any file fails in the running gateway, then none: 503 with retry-after, chat goes on, and it recovers."""
+    """Every write to any file fails in the running gateway, then none: 503 with retry-after, chat goes on, ``/readyz`` warns,
+    and it recovers.
+    """
     times, lasts_s = (10, 3.0) if size == "full" else (2, 1.0)
     recovery, problems = 0.0, []
     worker = gateway.worker
@@ -72,11 +76,13 @@ def disk_full(gateway: Gateway, size: Size) -> Outcome:
                 crowd.wait_refused()
                 taken = crowd.acknowledged
                 answered = _chat_goes_on(gateway, f"full-{time}")
+                wait_until(lambda: _warned(gateway) == ["the log could not be written"], "/readyz warns of the full disk", 10)
                 pause(lasts_s)
                 if crowd.acknowledged > taken + _CLIENTS:  # an answer that was on its way may still come
                     problems.append(f"{crowd.acknowledged - taken} were acknowledged on a full disk")
             recovery = max(recovery, crowd.wait_for_another())
             gateway.wait_captured({answered})
+            wait_until(lambda: _warned(gateway) == [], "/readyz has no warning any more", 10)
     if gateway.worker != worker:
         problems.append("the gateway was started again: it did not recover by itself")
     return _outcome(gateway, crowd, times, recovery, *problems)
@@ -174,6 +180,12 @@ def _limit(gateway: Gateway, limits: tuple[int, int]) -> None:
     for pid in gateway.processes():
         with suppress(ProcessLookupError):
             resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+
+
+def _warned(gateway: Gateway) -> list[str]:
+    """What a ready gateway warns of, without the details."""
+    with urllib.request.urlopen(f"{gateway.url}/readyz", timeout=10) as reply:
+        return [str(warning).partition(":")[0] for warning in json.loads(reply.read()).get("warnings", [])]
 
 
 def _chat_goes_on(gateway: Gateway, user: str) -> str:

@@ -28,7 +28,7 @@ def verify(data_dir: DataDir = None, json: Json = False) -> None:
 
 @app.command()
 def tail(
-    lines: Annotated[int, typer.Option("--lines", help="How many, the newest.", min=1)] = 20,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many, the newest.", min=1)] = 20,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:

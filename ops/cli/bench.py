@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
 from ops.cli import load
-from ops.cli.common import DataDir, settings_from
+from ops.cli.common import CommandError, DataDir, no_foreign_bars, settings_from
 from ops.progress import Report, progress_bar
 
-app = typer.Typer(no_args_is_help=True, help="Benchmarks: gateway, engine, swap, log.")
+app = typer.Typer(no_args_is_help=True, help="Benchmarks: gateway, engine, swap, log, PPO, learning.")
+
+T = TypeVar("T", int, float)
 
 _JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report here.", show_default=False)]
 
 
 @app.command()
 def gateway(
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Figures are medians over so many.")] = 5,
-    requests: Annotated[int, typer.Option("--requests", min=8, help="To each target in each round.")] = 2000,
-    streams: Annotated[int, typer.Option("--streams", min=1, help="At once.")] = 32,
+    rounds: Annotated[int, typer.Option("--rounds", "-r", min=1, help="Figures are medians over so many.")] = 5,
+    requests: Annotated[int, typer.Option("--requests", "-n", min=8, help="To each target in each round.")] = 2000,
+    streams: Annotated[int, typer.Option("--streams", "-c", min=1, help="At once.")] = 32,
     rate: Annotated[float, typer.Option("--rate", min=0, help="Requests a second of the open loop; 0: none.")] = 500.0,
     soak: Annotated[int, typer.Option("--soak", min=0, help="Requests while memory is watched; 0: none.")] = 100_000,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes of the gateway.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Processes of the gateway.")] = 1,
     litellm: Annotated[
         str | None,
         typer.Option("--litellm", help="LiteLLM's program, or 'none'. [default: the one in .venv/bench]", show_default=False),
@@ -54,9 +57,9 @@ def gateway(
 
 @app.command()
 def engine(
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Figures are medians over so many.")] = 5,
-    requests: Annotated[int, typer.Option("--requests", min=1, help="Of each kind in each round.")] = 128,
-    streams: Annotated[int, typer.Option("--streams", min=1, help="At once.")] = 32,
+    rounds: Annotated[int, typer.Option("--rounds", "-r", min=1, help="Figures are medians over so many.")] = 5,
+    requests: Annotated[int, typer.Option("--requests", "-n", min=1, help="Of each kind in each round.")] = 128,
+    streams: Annotated[int, typer.Option("--streams", "-c", min=1, help="At once.")] = 32,
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Of every answer.")] = 64,
     json: _JsonFile = None,
 ) -> None:
@@ -69,8 +72,8 @@ def engine(
 
 @app.command()
 def swap(
-    swaps: Annotated[int, typer.Option("--swaps", min=1, help="Adapters published, one after another.")] = 100,
-    streams: Annotated[int, typer.Option("--streams", min=1, help="Answers that run meanwhile.")] = 32,
+    swaps: Annotated[int, typer.Option("--swaps", "-n", min=1, help="Adapters published, one after another.")] = 100,
+    streams: Annotated[int, typer.Option("--streams", "-c", min=1, help="Answers that run meanwhile.")] = 32,
     engines: Annotated[int, typer.Option("--engines", min=1, help="Real engines.")] = 1,
     restarts: Annotated[int, typer.Option("--restarts", min=0, help="Rolling restarts of the gateway.")] = 20,
     json: _JsonFile = None,
@@ -81,12 +84,14 @@ def swap(
 
 @app.command()
 def log(
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="Figures are medians over so many.")] = 5,
-    requests: Annotated[int, typer.Option("--requests", min=10, help="Of one judgement, through HTTP, in each round.")] = 5000,
-    connections: Annotated[int, typer.Option("--connections", min=1, help="At once.")] = 64,
+    rounds: Annotated[int, typer.Option("--rounds", "-r", min=1, help="Figures are medians over so many.")] = 5,
+    requests: Annotated[
+        int, typer.Option("--requests", "-n", min=10, help="Of one judgement, through HTTP, in each round.")
+    ] = 5000,
+    connections: Annotated[int, typer.Option("--connections", "-c", min=1, help="At once.")] = 64,
     group: Annotated[int, typer.Option("--group", min=1, max=100, help="Events of a group, judgements of a list.")] = 100,
     rate: Annotated[float, typer.Option("--rate", min=1, help="Requests a second of the open loop.")] = 500.0,
-    workers: Annotated[int, typer.Option("--workers", min=1, help="Processes of the gateway.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", "-w", min=1, help="Processes of the gateway.")] = 1,
     pin: Annotated[bool, typer.Option("--pin/--no-pin", help="Half of the CPUs for the load, half for the gateway.")] = True,
     json: _JsonFile = None,
     data_dir: DataDir = None,
@@ -97,6 +102,97 @@ def log(
     options = Options(rounds=rounds, requests=requests, connections=connections, group=group, rate=rate, workers=workers, pin=pin)
     folder = settings_from(data_dir).data_dir / "bench"
     _show("The log, beside bare SQLite and through HTTP", json, lambda report: run(options, folder, report))
+
+
+@app.command()
+def ppo(
+    rounds: Annotated[int, typer.Option("--rounds", "-r", min=1, help="Processes of each side; figures are medians.")] = 3,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Measured in each process.")] = 3,
+    size: Annotated[Literal["23m", "1b"], typer.Option("--size", help="Parameters of the Llama.")] = "23m",
+    device: Annotated[Literal["cpu", "cuda"], typer.Option("--device", help="Where both run.")] = "cpu",
+    seeds: Annotated[
+        str, typer.Option("--seeds", help="Of runs that compare what is learnt (starter model), with commas; '': none.")
+    ] = "0,1,2,3,4",
+    samples: Annotated[int, typer.Option("--samples", min=64, help="For each side in such a run.")] = 2560,
+    trl: Annotated[
+        Path | None, typer.Option("--trl", help="Folder of TRL 1.12's packages. [default: .venv/trl]", show_default=False)
+    ] = None,
+    json: _JsonFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """A step of our PPO beside TRL 1.12's on identical rollouts: FLOPs, memory, CPU time; and what both learn."""
+    no_foreign_bars()
+    settings = settings_from(data_dir, model="starter")
+    options = load("trainer.bench.ppo:Options")(
+        rounds=rounds,
+        steps=steps,
+        size=size,
+        device=device,
+        dtype="bfloat16" if device == "cuda" else "float32",
+        seeds=tuple(_numbers("--seeds", seeds, int)) if seeds else (),
+        samples=samples,
+        trl=trl,
+    )
+    folder = settings.data_dir / "bench" / "ppo"
+    run = load("trainer.bench.ppo:run")
+    _show("PPO beside TRL 1.12", json, lambda report: run(options, settings, folder, report))
+
+
+@app.command()
+def learning(
+    votes: Annotated[int, typer.Option("--votes", "-n", min=10, help="Of each run.")] = 600,
+    every: Annotated[int, typer.Option("--every", min=10, help="Votes from one training cycle to the next.")] = 200,
+    seeds: Annotated[str, typer.Option("--seeds", help="With commas between.")] = "0,1,2",
+    algorithm: Annotated[str, typer.Option("--algorithm", help="One or more of the setting's, with commas between.")] = "rloo",
+    adversaries: Annotated[str, typer.Option("--adversaries", help="Shares of people who vote reversed.")] = "0",
+    people: Annotated[int, typer.Option("--people", min=10)] = 40,
+    questions: Annotated[int, typer.Option("--questions", min=50, help="Held out, for the figures.")] = 1000,
+    json: _JsonFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Votes and minutes until people prefer the starter model's answers, without serving; settings as in the environment."""
+    from ops.bench.learning import MODEL, Options, run, show
+    from ops.bench.table import write_json
+    from ops.logs import configure_logs
+
+    no_foreign_bars()
+    configure_logs("bench")
+    options = Options(
+        votes=votes,
+        votes_per_round=every,
+        seeds=tuple(_numbers("--seeds", seeds, int)),
+        algorithms=tuple(algorithm.split(",")),
+        adversaries=tuple(_numbers("--adversaries", adversaries, float)),
+        people=people,
+        questions=questions,
+    )
+    with progress_bar() as report:
+        made = run(options, settings_from(data_dir, model=MODEL), report)
+    made["command"] = " ".join(["plaudit", *sys.argv[1:]])
+    show(made)
+    if json is not None:
+        write_json(json, made)
+
+
+@app.command()
+def page(
+    sources: Annotated[list[Path], typer.Argument(help="JSON files of benches.")],
+    to: Annotated[Path, typer.Option("--to", help="The page; its plots go into a folder of its name.")] = Path(
+        "docs/learning.md"
+    ),
+) -> None:
+    """Tables and plots of what the benches of learning found, as a Markdown page."""
+    from ops.bench.page import write_page
+
+    for path in write_page(to, sources):
+        print(path)
+
+
+def _numbers(option: str, text: str, kind: type[T]) -> list[T]:
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError as error:
+        raise CommandError(f"{option}={text!r}: write {kind.__name__} numbers with commas between") from error
 
 
 def _show(title: str, json: Path | None, measure: Callable[[Report], dict[str, Any]]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ops.chaos.scenarios import PLACES
 from ops.cli.common import Json, print_json
 from ops.progress import progress_bar
 
@@ -30,13 +31,24 @@ def chaos() -> None:
     """Faults on purpose: log."""
 
 
-@app.command()
+_FULL = (
+    "As often and as long as the promise says: the gateway killed 100 times over 100 000 events, the forwarder 100 times, "
+    "brokers away for 150 s, every way to fail at every step to the disk; half an hour. Without it, each fault a few times: "
+    "two minutes."
+)
+_HELP = """Kill, cut and fill what feedback passes on its way into the log: nothing acknowledged may be lost or count twice.
+
+Scenarios, by what they are done to (the real broker's need PLAUDIT_KAFKA_HOME, a folder with Kafka's libs/*.jar):
+
+""" + "\n\n".join(f"{place}: {', '.join(each.scenarios)}" for place, each in PLACES.items())
+
+
+@app.command(help=_HELP)
 def log(
-    full: Annotated[bool, typer.Option("--full", help="As often and as long as the promise says: half an hour.")] = False,
-    only: Annotated[list[str] | None, typer.Option("--only", help="A scenario's name; may be given again.")] = None,
+    full: Annotated[bool, typer.Option("--full", help=_FULL)] = False,
+    only: Annotated[list[str] | None, typer.Option("--only", help="A scenario of those above; may be given again.")] = None,
     json: Json = False,
 ) -> None:
-    """Kill, cut and fill what feedback passes on its way into the log: nothing acknowledged may be lost or count twice."""
     from ops.chaos.run import run
     from ops.up import stop_on_signals
 

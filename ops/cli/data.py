@@ -24,7 +24,9 @@ def import_(
     file: Annotated[str, typer.Argument(help="A .jsonl, .jsonl.gz, .json or .parquet file, a folder of these, or a hub id.")],
     format: _ImportFormat,
     project: Project = None,
-    limit: Annotated[int | None, typer.Option("--limit", help="Read at most so many rows.", min=1, show_default=False)] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", "-n", help="Read at most so many rows.", min=1, show_default=False)
+    ] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:

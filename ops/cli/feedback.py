@@ -69,11 +69,16 @@ def _show(event: Event, text: bool, json: bool) -> None:
     if json:
         line = jsonlib.dumps(said, ensure_ascii=False)
     else:
-        words = [when(event.time), said["type"].removeprefix("feedback."), said["kind"], _value(said)]
+        words = [when(event.time), said["type"].removeprefix("feedback."), said["kind"], *_which(said), _value(said)]
         about = [said["comparison_id"] or said["completion_ids"][0], *said.get("adapters", []), said.get("source", "")]
         written = [repr(said[name]) for name in ("comment", "text") if said.get(name)]
         line = "  ".join(str(word) for word in [*words, *about, f"rater {said['rater'][:8]}", *written] if word != "")
     print(line, flush=True)
+
+
+def _which(said: dict[str, Any]) -> list[str]:
+    """The score, or the action, that is amended or taken back."""
+    return [said[word] for word in ("metric", "action") if word in said]
 
 
 def _value(said: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ def demo(
     report: Annotated[Path | None, typer.Option("--report", help="Where to write it. [default: in the data folder]")] = None,
     people: _People = "taste",
     seed: _Seed = 0,
-    votes: Annotated[int, typer.Option("--votes", help="At most so many votes.", min=450)] = 800,
+    votes: Annotated[int, typer.Option("--votes", "-n", help="At most so many votes.", min=450)] = 800,
     data_dir: DataDir = None,
     port: Annotated[int, typer.Option("--port", help="The gateway's port; the two above it serve metrics.")] = 8100,
     json: Json = False,
@@ -52,11 +52,11 @@ def simulate(
         str | None, typer.Option("--key", envvar="PLAUDIT_API_KEY", help="An API key. [default: a new one of the data folder's]")
     ] = None,
     url: Annotated[str, typer.Option("--url", help="The running Plaudit.")] = "http://127.0.0.1:8000/v1",
-    votes: Annotated[int, typer.Option("--votes", help="Votes to gather.", min=1)] = 100,
+    votes: Annotated[int, typer.Option("--votes", "-n", help="Votes to gather.", min=1)] = 100,
     count: Annotated[int, typer.Option("--count", help="How many people.", min=1)] = 200,
     people: _People = "taste",
     seed: _Seed = 0,
-    concurrency: Annotated[int, typer.Option("--concurrency", help="People at once.", min=1, max=256)] = 8,
+    concurrency: Annotated[int, typer.Option("--concurrency", "-c", help="People at once.", min=1, max=256)] = 8,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -101,7 +101,7 @@ async def _talk(crowd: Crowd, votes: int, concurrency: int) -> None:
 def evaluate(
     champion: Annotated[str, typer.Option("--champion", help="Adapter id, or 'base'.")],
     initial: Annotated[str, typer.Option("--initial", help="Adapter id, or 'base'.")] = "base",
-    prompts: Annotated[int, typer.Option("--prompts", help="Held-out questions.", min=10)] = 1000,
+    prompts: Annotated[int, typer.Option("--prompts", "-n", help="Held-out questions.", min=10)] = 1000,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:

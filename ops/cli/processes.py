@@ -54,7 +54,7 @@ def serve(
         int | None, typer.Option("--admin-port", help="Where the admin routes are. [default: nowhere]", show_default=False)
     ] = None,
     workers: Annotated[
-        int | None, typer.Option("--workers", help="Processes that share the port. [default: 1]", show_default=False)
+        int | None, typer.Option("--workers", "-w", help="Processes that share the port. [default: 1]", show_default=False)
     ] = None,
     project: Project = None,
 ) -> None:

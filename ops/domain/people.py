@@ -120,10 +120,29 @@ class RandomPerson(Person):
         return self._draws("choice", question, a, b).choices(("a", "b", "tie", "both_bad"), (0.42, 0.42, 0.1, 0.06))[0]
 
 
-def crowd(count: int, *, seed: int = 0, mode: Mode = "taste") -> list[Person]:
-    """``count`` different people, the same ones for the same ``seed``; with mode ``random`` their votes mean nothing."""
+class Adversary(Person):
+    """One who says the opposite of what it thinks: of thumbs, and of which of two is better; who sees no winner says so."""
+
+    def thumb(self, question: str, answer: str) -> Thumb | None:
+        honest = super().thumb(question, answer)
+        return None if honest is None else -1 if honest == 1 else 1
+
+    def prefer(self, question: str, a: str, b: str) -> Choice:
+        honest = super().prefer(question, a, b)
+        return _OTHER_SIDE.get(honest, honest)
+
+
+_OTHER_SIDE: dict[Choice, Choice] = {"a": "b", "b": "a"}
+
+
+def crowd(count: int, *, seed: int = 0, mode: Mode = "taste", adversaries: float = 0.0) -> list[Person]:
+    """``count`` different people, the same ones for the same ``seed``; with mode ``random`` their votes mean nothing.
+
+    The share ``adversaries`` of them, drawn by the seed, are each the `Adversary` of the person that they would have been.
+    """
     made = {"taste": Person, "random": RandomPerson}[mode]
-    return [made(f"{seed}-{number}") for number in range(count)]
+    against = set(random.Random(f"adversaries {seed}").sample(range(count), round(adversaries * count)))
+    return [(Adversary if number in against else made)(f"{seed}-{number}") for number in range(count)]
 
 
 _EULER_GAMMA = 0.5772156649015329

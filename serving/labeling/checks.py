@@ -1,8 +1,8 @@
 """Code in a stream's answers, checked beside the people who judge them: each verdict is a judgement in the log.
 
 It is a score of the answer by the rater `feedback.code_check.RATER`, of source ``imported``: ``code_parses``, and where the
-item has tests ``tests_passed``. It never takes the place of a person's judgement, and no gateway runs it: model code is run
-where an operator asks for it.
+item has tests ``tests_passed``, which an answer without code never gets. It never takes the place of a person's judgement, and
+no gateway runs it: model code is run where an operator asks for it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from serving.labeling.streams import Stream, Streams
 
 
 class Checked(BaseModel):
-    """One answer with Python in it."""
+    """One answer with Python in it, or without any though its item has tests."""
 
     model_config = ConfigDict(frozen=True)
 
     item: str
     completion_id: str
-    parses: bool
+    parses: bool = Field(description="It has code, and that is Python.")
     outcome: str | None = Field(description="Of the tests; None: the item has none, or the code does not parse.")
     detail: str = Field(description="What is wrong, in one line.")
     seconds: float | None
 
 
 def check_stream(streams: Streams, stream: Stream, log: EventLog) -> Iterator[Checked]:
-    """The answers that have Python in them, each once its verdict is in the log. Raises `LogError`."""
+    """The answers that have Python in them, or should have, each once its verdict is in the log. Raises `LogError`."""
     for item in streams.items(stream.id):
         for found in () if item.gone else read_places(log, item.places) or ():
             verdict = check_answer(found.completion.text.answer, item.tests)

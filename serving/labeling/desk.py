@@ -284,7 +284,7 @@ def progress_of(answer: LabelAnswer, item: Item, coin: float) -> Progress:
     correct = is_right(answer, item.right_answer, order) if item.golden else None
     match answer:
         case LabelSkip():
-            return Progress("skipped", answer.reason, correct)
+            return Progress("skipped", answer.reason)
         case LabelFlag() if answer.harms:
             return Progress("harmful", None, correct)
         case LabelConversation() if any(turn.harms for turn in answer.judgements):

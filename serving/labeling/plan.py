@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from feedback.events import FEEDBACK_KINDS
+from serving.validation import wrong_together
 
 Kind = Literal["rating", "preference", "ranking", "correction", "score", "flag"]
 """The judgement a stream asks for."""
@@ -33,7 +35,7 @@ class Logged(_Plan):
     @model_validator(mode="after")
     def _share_is_of_its_rule(self) -> Logged:
         if self.rule != "share" and self.share != 1:
-            raise ValueError(f"share={self.share} is for the rule 'share': leave it out")
+            raise _out_of_place("share", self.share, "it is for the rule 'share'")
         return self
 
 
@@ -57,7 +59,8 @@ Source = Annotated[Logged | Listed | Live, Field(discriminator="rule")]
 
 
 class EntryTest(_Plan):
-    """So many golden items come first; whoever has too few of them right gets no others."""
+    """So many golden items come first; whoever has too few of them right gets no others. A skipped one is none of them: another
+    comes in its place, as long as there is one."""
 
     items: int = Field(default=0, ge=0, le=1000, description="0: no test.")
     share: float = Field(default=0.8, ge=0, le=1, description="What share must be right.")
@@ -78,18 +81,37 @@ class StreamPlan(_Plan):
 
     @model_validator(mode="after")
     def _fits_together(self) -> StreamPlan:
-        if (self.kind == "score") != bool(self.metric):
-            raise ValueError("'metric' is for the kind 'score', which needs it")
-        if self.kind in NO_RIGHT_ANSWER and (self.golden_rate or self.entry_test.items):
-            raise ValueError(f"a {self.kind} has no right answer: leave golden_rate and entry_test out")
-        if isinstance(self.source, Live):
-            if self.kind != "rating":
-                raise ValueError("conversations are rated: use the kind 'rating' with the rule 'live'")
-            if self.overlap != 1 or self.golden_rate:
-                raise ValueError("each conversation is one annotator's own: leave overlap and golden_rate out")
+        if self.kind == "score" and not self.metric:
+            text = "'metric' is '': the kind 'score' needs it. Send what is scored, for example 'helpfulness'."
+            raise wrong_together("metric", text)
+        if self.metric and self.kind != "score":
+            raise _out_of_place("metric", self.metric, "it is for the kind 'score'")
+        why = f"a {self.kind} has no right answer"
+        if self.kind in NO_RIGHT_ANSWER and self.golden_rate:
+            raise _out_of_place("golden_rate", self.golden_rate, why)
+        if self.kind in NO_RIGHT_ANSWER and self.entry_test.items:
+            raise _out_of_place("entry_test.items", self.entry_test.items, why)
+        return self
+
+    @model_validator(mode="after")
+    def _conversations_are_rated_by_who_had_them(self) -> StreamPlan:
+        if not isinstance(self.source, Live):
+            return self
+        if self.kind != "rating":
+            text = f"'kind' is {self.kind!r}: conversations are rated. Send 'rating', or another rule than 'live'."
+            raise wrong_together("kind", text)
+        why = "each conversation is one annotator's own"
+        if self.overlap != 1:
+            raise _out_of_place("overlap", self.overlap, why)
+        if self.golden_rate:
+            raise _out_of_place("golden_rate", self.golden_rate, why)
         return self
 
     @property
     def answers(self) -> tuple[int, int]:
         """How few and how many answers an item has."""
         return {"preference": (2, 2), "ranking": (2, 16)}.get(self.kind, (1, 1))
+
+
+def _out_of_place(field: str, value: object, why: str) -> PydanticCustomError:
+    return wrong_together(field, f"'{field}' is {value!r}: {why}. Leave it out.")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -146,15 +146,18 @@ class TaskQueue:
     def passed(self, stream: Stream, rater: str) -> bool | None:
         """How the entry test went; None while it goes on."""
         test = stream.plan.entry_test
-        first = (
-            select(_tasks.c.correct)
-            .where(_tasks.c.stream == stream.id, _tasks.c.rater == rater, _tasks.c.golden, _tasks.c.done.is_not(None))
-            .order_by(_tasks.c.done, _tasks.c.id)
-            .limit(test.items)
-        )
+        if not test.items:
+            return True
+        done = and_(_tasks.c.stream == stream.id, _tasks.c.rater == rater, _tasks.c.golden, _tasks.c.done.is_not(None))
+        judged = select(_tasks.c.correct).where(done, _tasks.c.outcome != "skipped").order_by(_tasks.c.done, _tasks.c.id)
+        golden = and_(_items.c.stream == stream.id, _items.c.golden, ~_items.c.gone)
         with self._streams.engine.connect() as connection:
-            right = [bool(correct) for correct in connection.execute(first).scalars()]
-        return entry_verdict(test, right)
+            right = [bool(correct) for correct in connection.execute(judged.limit(test.items)).scalars()]
+            if len(right) == test.items:
+                return entry_verdict(test, right)
+            had = set(connection.execute(select(_tasks.c.item).where(done)).scalars())
+            left = set(connection.execute(select(_items.c.id).where(golden)).scalars()) - had
+        return entry_verdict(test, right, skipped=len(had) - len(right), left=len(left))
 
     # handing out
 
@@ -243,11 +246,15 @@ class TaskQueue:
             connection.execute(update(_tasks).where(late).values(**values))
 
 
-def entry_verdict(test: EntryTest, right: list[bool]) -> bool | None:
-    """Whether the first golden items were good enough; None while too few are done."""
-    if len(right) < test.items:
+def entry_verdict(test: EntryTest, right: Sequence[bool], *, skipped: int = 0, left: int = 0) -> bool | None:
+    """Whether the golden items that a rater judged first were ``right`` often enough; None while too few are judged.
+
+    In place of ``skipped`` ones others are asked. Once none are ``left``, those that were skipped are not right: whoever
+    skipped could not end the test otherwise.
+    """
+    if len(right) < test.items and (left or len(right) + skipped < test.items):
         return None
-    return not test.items or sum(right) >= test.share * test.items
+    return sum(right[: test.items]) >= test.share * test.items
 
 
 def _has_had(rater: str) -> Any:

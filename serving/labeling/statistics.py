@@ -15,7 +15,7 @@ from serving.labeling.plan import EntryTest, StreamPlan
 from serving.labeling.queue import entry_verdict
 from serving.labeling.streams import Item, Stream, Streams
 
-_ENDED = ("answered", "skipped", "harmful")
+_JUDGED = ("answered", "harmful")
 
 
 class TaskFigures(BaseModel):
@@ -29,9 +29,9 @@ class TaskFigures(BaseModel):
     harmful: int
     expired: int = Field(description="Times a lease ended without an answer.")
     open: int
-    golden: int = Field(description="Golden items done.")
-    golden_accuracy: float | None = Field(description="Right share of them; a skipped one is not right.")
-    rejection_rate: float | None = Field(description="Skipped share of what was done.")
+    golden: int = Field(description="Golden items judged; skipped ones are no answers.")
+    golden_accuracy: float | None = Field(description="Right share of them.")
+    rejection_rate: float | None = Field(description="Skipped share of what was done, golden items included.")
     harmful_rate: float | None = Field(description="Share of what was judged.")
     seconds_median: float | None = Field(description="From task to answer, by the server's clock; skipped ones left out.")
     seconds_mean: float | None
@@ -112,6 +112,7 @@ def stream_view(streams: Streams, stream: Stream) -> StreamView:
 
 def rater_views(streams: Streams, stream: Stream) -> list[RaterView]:
     """Whoever has had a task of the stream, by key."""
+    golden = {item.id for item in streams.items(stream.id) if item.golden and not item.gone}
     by_rater: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)
     for row in task_rows(streams.engine, stream.id):
         by_rater[row.key_id, row.rater].append(row)
@@ -120,7 +121,7 @@ def rater_views(streams: Streams, stream: Stream) -> list[RaterView]:
             stream=stream.id,
             rater=rater,
             key_id=key_id,
-            admitted=_admitted(stream.plan.entry_test, rows),
+            admitted=_admitted(stream.plan.entry_test, rows, golden),
             figures=figures(rows),
         )
         for (key_id, rater), rows in sorted(by_rater.items())
@@ -142,8 +143,8 @@ def task_rows(engine: Engine, stream: str) -> Sequence[Any]:
 
 def figures(rows: Sequence[Any]) -> TaskFigures:
     outcomes = Counter(row.outcome for row in rows)
-    judged = [row for row in rows if row.outcome in ("answered", "harmful")]
-    golden = [row for row in rows if row.golden and row.outcome in _ENDED]
+    judged = [row for row in rows if row.outcome in _JUDGED]
+    golden = [row for row in judged if row.golden]
     seconds = [row.server_ms / 1000 for row in judged if row.server_ms is not None]
     done = len(judged) + outcomes["skipped"]
     return TaskFigures(
@@ -163,13 +164,16 @@ def figures(rows: Sequence[Any]) -> TaskFigures:
 
 
 def _complete(items: Sequence[Item], rows: Sequence[Any], overlap: int) -> int:
-    judged = Counter(row.item for row in rows if row.outcome in ("answered", "harmful"))
+    judged = Counter(row.item for row in rows if row.outcome in _JUDGED)
     return sum(not item.golden and judged[item.id] >= overlap for item in items)
 
 
-def _admitted(test: EntryTest, rows: Sequence[Any]) -> bool | None:
-    golden = sorted((row.done, row.id, bool(row.correct)) for row in rows if row.golden and row.done is not None)
-    return entry_verdict(test, [correct for _, _, correct in golden[: test.items]])
+def _admitted(test: EntryTest, rows: Sequence[Any], golden: set[str]) -> bool | None:
+    """``rows`` are of one rater; ``golden`` items can be asked."""
+    done = [row for row in rows if row.golden and row.done is not None]
+    judged = sorted((row.done, row.id, bool(row.correct)) for row in done if row.outcome in _JUDGED)
+    right, left = [correct for _, _, correct in judged], golden - {row.item for row in done}
+    return entry_verdict(test, right, skipped=len(done) - len(judged), left=len(left))
 
 
 def _share(part: int, whole: int) -> float | None:

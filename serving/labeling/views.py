@@ -31,7 +31,7 @@ class LabelMessage(_View):
 class LabelTask(_View):
     """A task: judge the answers in the order given, or converse and rate every answer."""
 
-    id: str
+    id: str = Field(description="With kind 'conversation', send it as `conversation` in chat requests, by the same key.")
     object: Literal["label.task"] = "label.task"
     stream: str
     name: str = Field(description="The stream's.")

@@ -28,6 +28,10 @@ GOOD_CHANGES: dict[str, dict[str, Any]] = {
 }
 
 
+WHICH = {"score": {"metric": "copy"}, "implicit": {"action": "copy"}}
+"""Of what was said before: a person and answer have several of these kinds."""
+
+
 @schemathesis.auth(refresh_interval=None)
 class Keys:
     """Annotators' routes take their keys only; all others an application's."""
@@ -74,6 +78,8 @@ def _feedback(body: dict[str, Any]) -> None:
     if "ranks" in body:
         body["ranks"] = [1, 1 + body["ranks"][0] % 2]
     if "kind" in body:
-        body["name"] = "copy" if kind in ("score", "implicit") else ""
+        for field in ("metric", "action", "name"):
+            body.pop(field, None)
+        body |= WHICH.get(kind, {})
     if "changes" in body:
         body["changes"] = GOOD_CHANGES[kind]

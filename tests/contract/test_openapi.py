@@ -51,6 +51,12 @@ def test_every_error_that_can_be_told_is_described(described: dict[str, Any]):
     assert all(HTTPStatus(status).phrase for status in told)
 
 
+def test_how_a_live_task_is_chatted_with_is_described(described: dict[str, Any]):
+    schemas = described["components"]["schemas"]
+    assert "labeling task of kind 'conversation'" in schemas["ChatRequest"]["properties"]["conversation"]["description"]
+    assert "`conversation` in chat requests" in schemas["LabelTask"]["properties"]["id"]["description"]
+
+
 def test_the_bounds_of_this_deployment_are_described(described: dict[str, Any], gateway_to_try: Gateway):
     chat, limits = described["components"]["schemas"]["ChatRequest"]["properties"], gateway_to_try.settings.limits
     assert chat["n"]["maximum"] == limits.max_n

@@ -49,8 +49,16 @@ def test_what_is_no_python_is_told_in_one_line(code: str, error: str):
     assert "\n" not in said
 
 
+def test_an_answer_without_code_fails_the_tests_that_ask_for_it():
+    verdict = check_answer("no code", "assert True")
+    assert verdict is not None
+    assert verdict.run is not None
+    assert (verdict.run.outcome, verdict.run.detail) == ("failed", "no code in the answer")
+    assert [(s.metric, s.value, s.boolean) for s in verdict.scores] == [("tests_passed", 0.0, True)]
+
+
 def test_an_answer_without_code_has_no_verdict_and_one_without_tests_is_only_parsed():
-    assert check_answer("no code", "assert True") is None
+    assert check_answer("no code") is None
     parsed = check_answer("```python\nx = 1\n```")
     assert parsed is not None
     assert (parsed.run, [(s.metric, s.value, s.boolean) for s in parsed.scores]) == (None, [("code_parses", 1.0, True)])

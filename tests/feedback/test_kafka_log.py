@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from feedback_samples import rating
 from log_backends import KafkaBackend
 
-from feedback import kafka_log
+from feedback.cluster import sender
 from feedback.kafka_log import KafkaLog
 from feedback.log import EventLog, LogError, LogUnavailable, TopicReader
 from feedback.partition import partition_of
@@ -69,7 +69,7 @@ def test_a_producer_that_wedges_is_given_up_and_its_successor_sends_everything(
 ):
     # kafka-python 3.0.12: once a batch of an idempotent producer has timed out, none of its later ones ever goes through.
     wedging = {"enable_idempotence": True, "delivery_timeout_ms": 1500, "request_timeout_ms": 1000, "linger_ms": 0}
-    monkeypatch.setitem(vars(kafka_log), "_PRODUCER", kafka_log._PRODUCER | wedging)
+    monkeypatch.setitem(vars(sender), "_PRODUCER", sender._PRODUCER | wedging)
     log = on_mock_kafka.open(ack_timeout_s=3)
     append(log, 0, 20)
     on_mock_kafka.settle()
@@ -84,7 +84,7 @@ def test_a_producer_that_wedges_is_given_up_and_its_successor_sends_everything(
 
 def test_the_producer_is_one_that_cannot_wedge_and_keeps_order():
     safe = {"enable_idempotence": False, "max_in_flight_requests_per_connection": 1, "acks": "all"}
-    assert safe.items() <= kafka_log._PRODUCER.items()
+    assert safe.items() <= sender._PRODUCER.items()
 
 
 def test_a_broker_down_for_longer_than_the_watchdog_waits_wedges_nothing(on_mock_kafka: KafkaBackend, mock_kafka: MockCluster):

@@ -226,6 +226,20 @@ def test_a_tombstone_keeps_its_place_and_readers_pass_it(backend: Backend):
     assert TopicReader(log, "dead-letter").drain() == []
 
 
+def test_whether_it_can_be_written_is_found_out_by_writing_and_is_no_event(backend: Backend):
+    log = backend.open()
+    log.append([rating("f0")])
+    backend.settle()
+    with closing(sqlite3.connect(backend.disk(), isolation_level=None)) as disk:
+        disk.execute("BEGIN IMMEDIATE")
+        with pytest.raises(LogUnavailable, match=r"within 0\.1 s"):
+            log.check_writable(timeout=0.1)
+        disk.execute("ROLLBACK")
+    log.check_writable()
+    backend.settle()
+    assert [r.event.id for r in TopicReader(log, "feedback").drain()] == ["e-f0"]
+
+
 def test_nothing_is_readable_or_acknowledged_before_it_is_on_disk(backend: Backend):
     log = backend.open()
     log.append([rating("f0")])

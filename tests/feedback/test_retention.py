@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from feedback_samples import completion, rating
 
-from feedback import kafka_log
+from feedback.cluster import topics
+from feedback.cluster.client import Cluster
 from feedback.events import TOPICS
-from feedback.kafka_log import Cluster
 from feedback.log import OffsetOutOfRange, TopicReader
 from feedback.partition import partition_of
 from feedback.retention import forget
@@ -75,8 +75,8 @@ def test_topics_of_a_cluster_are_made_with_their_retention(monkeypatch):
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(Cluster, "open", lambda self, kind, **config: {kafka_log.KafkaAdminClient: Admin}[kind]())
-    Cluster("kafka:9092", "t", 12, None).ensure_topics(-1, {"feedback": 1.5, "completions": 90})
+    monkeypatch.setattr(Cluster, "open", lambda self, kind, **config: {topics.KafkaAdminClient: Admin}[kind]())
+    topics.Topics(Cluster("kafka:9092", "t", 12, None), -1, {"feedback": 1.5, "completions": 90}).ensure()
     assert {name: options["configs"]["retention.ms"] for name, options in made.items()} == {
         "t.completions.v1": "7776000000",
         "t.feedback.v1": "129600000",

@@ -10,7 +10,7 @@ from feedback.codec import decode, encode
 from feedback.events import Correction, FeedbackSet, Rating, Target
 from feedback.log import EventConflict, LogUnavailable, TopicReader
 from feedback.partition import partition_of
-from feedback.seal import DataKey, Owner, SealBroken, erased, key_of, open_event, owner_of, seal_event
+from feedback.seal import DataKey, KeysUnavailable, Owner, SealBroken, erased, key_of, open_event, owner_of, seal_event
 from feedback.sealed_log import SealedLog
 from feedback.sqlite_log import SqliteLog
 
@@ -33,6 +33,7 @@ class Keys:
         self.gate = threading.Event()
         self.gate.set()
         self.down = False
+        self.away: set[Owner] = set()
 
     def known(self, owner):
         held = self.versions.get(owner)
@@ -40,8 +41,9 @@ class Keys:
 
     def newest(self, owners):
         self.gate.wait(10)
-        if self.down:
-            raise LogUnavailable("no keys")
+        lacking = {owner for owner in owners if self.down or owner in self.away}
+        if lacking:
+            raise KeysUnavailable("no keys", lacking)
         for owner in owners:
             held = self.versions.setdefault(owner, [])
             if not held or held[-1] is None:
@@ -205,6 +207,17 @@ def test_without_keys_nothing_is_acknowledged_and_the_log_recovers(log, keys):
     assert log.submit(rating("f2")).result(10).offset == 0
     keys.down = False
     assert log.submit(rating("f1", comment="x")).result(10).offset == 1
+
+
+def test_whose_key_cannot_be_had_is_refused_and_those_who_wait_behind_are_not(log, keys):
+    keys.away = {Owner("p", "new")}
+    keys.gate.clear()
+    first = log.submit(rating("f0", comment="first"))  # the others come while its key is asked for: they are asked for together
+    waiting = [rating("f1", comment="x", rater="new"), rating("f2", comment="known"), rating("f3"), rating("f4", rater="new")]
+    futures = [log.submit(event) for event in waiting]
+    keys.gate.set()
+    assert isinstance(futures[0].exception(10), KeysUnavailable)
+    assert [future.result(10).offset for future in [first, *futures[1:]]] == [0, 1, 2, 3]
 
 
 def test_many_threads_submit_and_nothing_is_lost(log):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -94,6 +95,19 @@ def test_a_full_disk_is_never_acknowledged_and_writing_goes_on_when_there_is_roo
     log.transact(lambda c: c.execute("PRAGMA max_page_count=1000000").fetchone()).result(5)
     log.append([rating("big0", comment="x" * 100_000)])
     assert everything(log) == ["before", "big0"]
+
+
+def test_a_disk_that_takes_no_byte_is_noticed_before_the_first_event(opened: Open):
+    log = opened()
+    log.check_writable()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(LogUnavailable, match="could not be written"):
+            log.check_writable()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    log.check_writable()
 
 
 def test_more_than_may_wait_for_the_disk_are_refused_and_those_that_wait_are_kept(

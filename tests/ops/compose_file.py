@@ -41,6 +41,15 @@ def substituted(value: str, environment: Mapping[str, str]) -> str:
     return _VARIABLE.sub(replace, value).replace("$$", "$")
 
 
+def passed_on(environment: Mapping[str, str | None], outside: Mapping[str, str]) -> dict[str, str]:
+    """An environment as Compose reads it: a variable without a value is the one around it, and left out where that is not."""
+    return {
+        name: outside[name] if value is None else value
+        for name, value in environment.items()
+        if value is not None or name in outside
+    }
+
+
 @dataclass
 class Services:
     """Services run as processes: ``places`` say what stands for a container's place, ``more`` is added to environments."""
@@ -63,7 +72,8 @@ class Services:
     def environment(self, name: str) -> dict[str, str]:
         """What the service gets: nothing of Plaudit's from around the test."""
         outside = {variable: value for variable, value in os.environ.items() if not variable.startswith("PLAUDIT_")}
-        given = {variable: self.here(value) for variable, value in SERVICES[name].get("environment", {}).items()}
+        written = passed_on(SERVICES[name].get("environment", {}), self.variables)
+        given = {variable: self.here(value) for variable, value in written.items()}
         return outside | given | self.more
 
     def run(self, name: str, *command: str) -> str:

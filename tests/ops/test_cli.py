@@ -10,7 +10,9 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+import typer
 
+from ops.chaos.scenarios import NAMES
 from ops.cli import COMMANDS, load
 
 
@@ -45,6 +47,39 @@ def test_every_command_is_there_and_takes_a_data_folder_or_talks_http():
     groups = (["keys", "create"], ["projects", "create"], ["adapters", "list"], ["ab", "status"])
     for arguments in (["up"], ["train"], ["control"], ["serve"], ["doctor"], *groups):
         assert "--data-dir" in plaudit(*arguments, "--help").stdout, arguments
+
+
+SHORT = {
+    **dict.fromkeys(("--lines", "--limit", "--requests", "--swaps", "--votes", "--prompts"), "-n"),
+    **dict.fromkeys(("--streams", "--connections", "--concurrency"), "-c"),
+    **{"--rounds": "-r", "--workers": "-w", "--follow": "-f"},
+}
+"""How many, how many at once, and so on: one letter for one thing, in every command that asks for it."""
+
+
+def options_of(name: str) -> list[list[str]]:
+    """The names of each option of a command, or of all in a group."""
+    target = load(COMMANDS[name].where)
+    if not isinstance(target, typer.Typer):
+        alone = typer.Typer()
+        alone.command()(target)
+        target = alone
+    made = typer.main.get_command(target)
+    inside = made.commands.values() if isinstance(made, typer.core.TyperGroup) else [made]
+    nested = [one for each in inside for one in (each.commands.values() if isinstance(each, typer.core.TyperGroup) else [each])]
+    return [param.opts for command in nested for param in command.params if isinstance(param, typer.core.TyperOption)]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_short_options_mean_the_same_everywhere(name: str):
+    for long, *short in options_of(name):
+        assert short == ([SHORT[long]] if long in SHORT else []), f"{name} {long}"
+
+
+def test_help_of_chaos_names_every_scenario_and_what_full_does():
+    shown = " ".join(plaudit("chaos", "log", "--help").stdout.replace("│", " ").split())
+    assert [name for name in NAMES if name not in shown] == []
+    assert "100 000 events" in shown
 
 
 def test_a_key_is_created_listed_without_its_secret_and_revoked(tmp_path):

@@ -115,3 +115,9 @@ def test_a_name_is_taken_once_and_items_must_be_answers_that_are_there(folder: P
         items.write_text(text)
         with pytest.raises(CommandError, match=said):
             label(folder, "streams", "add", "work", str(items))
+
+
+def test_a_stream_of_scores_without_a_metric_is_told_the_field_the_value_and_the_fix(folder: Path):
+    with pytest.raises(CommandError) as told:
+        label(folder, "streams", "create", "rate", "--kind", "score")
+    assert str(told.value) == ("'metric' is '': the kind 'score' needs it. Send what is scored, for example 'helpfulness'.")

@@ -9,15 +9,20 @@ import sys
 from pathlib import Path
 
 import pytest
-from compose_file import OURS, ROOT, SECRETS, SERVICES, substituted
+from compose_file import OURS, ROOT, SECRETS, SERVICES, passed_on, substituted
 from sqlalchemy import make_url
 from typer.testing import CliRunner
 
 from feedback.events import TOPICS
 from feedback.log import PARTITIONS
 from ops.cli import COMMANDS, app
-from ops.settings import Settings
+from ops.settings import RetentionSettings, Settings
 
+RETENTION = {
+    "PLAUDIT_RETENTION__COMPLETIONS_DAYS": "90",
+    "PLAUDIT_RETENTION__FEEDBACK_DAYS": "50",
+    "PLAUDIT_RETENTION__DEAD_LETTER_DAYS": "7",
+}
 DOCKERFILE = (ROOT / "ops/install/Dockerfile").read_text()
 
 
@@ -40,7 +45,7 @@ def test_every_process_has_its_container_and_every_command_is_a_real_one():
 @pytest.mark.parametrize("name", OURS)
 def test_every_variable_of_a_container_is_a_setting_and_its_value_is_valid(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    for variable, value in OURS[name]["environment"].items():
+    for variable, value in passed_on(OURS[name]["environment"], RETENTION).items():
         assert variable.startswith("PLAUDIT_")
         assert variable.removeprefix("PLAUDIT_").partition("__")[0].lower() in Settings.model_fields, variable
         monkeypatch.setenv(variable, substituted(value, SECRETS))
@@ -55,6 +60,8 @@ def test_every_variable_of_a_container_is_a_setting_and_its_value_is_valid(name,
     else:
         assert settings.database_url is None
     assert settings.adapters_dir == Path("/data/adapters")
+    assert settings.retention == RetentionSettings(completions_days=90, feedback_days=50, dead_letter_days=7)
+    assert not set(RETENTION) & set(passed_on(OURS[name]["environment"], {})), "for ever, unless somebody says otherwise"
 
 
 def test_secrets_must_be_given_and_the_message_says_how():

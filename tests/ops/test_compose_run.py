@@ -22,14 +22,18 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, TopicPartiti
 from confluent_kafka.admin import AdminClient, ConfigResource
 from postgres import OWNER, PASSWORD, PostgresServer
 
+from feedback.cluster.client import Cluster
+from feedback.cluster.topics import Topics
 from feedback.codec import decode
 from feedback.events import TOPICS, FeedbackSet
-from feedback.kafka_log import Cluster
 from feedback.log import PARTITIONS
 from ops.bench.children import free_ports
 from ops.models import ModelRef
 from ops.retention import days_of
 from ops.settings import Settings
+
+RETENTION_MS = {"completions": "8640000000", "feedback": "5184000000", "control": "-1", "dead-letter": "-1"}
+"""100 and 60 days."""
 
 
 @pytest.fixture
@@ -74,7 +78,12 @@ def services(folder: Path, postgres: PostgresServer, model_cache: Path, starter:
         "PLAUDIT_METRICS_PORT_CONTROLLER": str(controller),
         "PLAUDIT_MODEL_CACHE": str(model_cache.absolute()),
     }
-    variables = SECRETS | {"PLAUDIT_MODEL": "starter", "PLAUDIT_DATABASE_PASSWORD": PASSWORD}
+    variables = SECRETS | {
+        "PLAUDIT_MODEL": "starter",
+        "PLAUDIT_DATABASE_PASSWORD": PASSWORD,
+        "PLAUDIT_RETENTION__COMPLETIONS_DAYS": "100",
+        "PLAUDIT_RETENTION__FEEDBACK_DAYS": "60",
+    }
     made = Services(folder, variables, places, more)
     yield made
     made.kill()
@@ -98,6 +107,10 @@ def topics_of(address: str, prefix: str) -> dict[str, tuple[int, dict[str, str]]
         name.removeprefix(f"{prefix}."): (len(found[name].partitions), {key: entry.value for key, entry in config.items()})
         for name, config in configs.items()
     }
+
+
+def retention_in(address: str) -> dict[str, str]:
+    return {name.removesuffix(".v1"): config["retention.ms"] for name, (_, config) in topics_of(address, "plaudit").items()}
 
 
 def feedback_in(address: str) -> dict[str, FeedbackSet]:
@@ -134,7 +147,7 @@ def test_every_service_runs_as_the_file_says_and_a_vote_is_in_kafka_and_a_key_in
     for _ in range(2):  # as every `docker compose up` does
         services.run_to_the_end("kafka-init")
     address = services.here("kafka:9092")
-    Cluster(address, "as-we-make-them", PARTITIONS, None).ensure_topics(1, days_of(Settings().retention))
+    Topics(Cluster(address, "as-we-make-them", PARTITIONS, None), 1, days_of(Settings().retention)).ensure()
     made_by_us = topics_of(address, "as-we-make-them")
     assert topics_of(address, "plaudit") == made_by_us
     assert set(made_by_us) == {f"{topic}.v1" for topic in TOPICS}
@@ -146,6 +159,7 @@ def test_every_service_runs_as_the_file_says_and_a_vote_is_in_kafka_and_a_key_in
             services.start(name)
         for name in ("gateway", "trainer", "controller"):
             services.wait_until_healthy(name)
+        wait_until(lambda: retention_in(address) == RETENTION_MS, "the controller has set the topics' retention", 30)
         secret = services.run("gateway", "plaudit", "keys", "create", "--project", "default", "--role", "app").strip()
         url = f"http://127.0.0.1:{services.more['PLAUDIT_PORT']}/v1"
         with httpx.Client(base_url=url, headers={"authorization": f"Bearer {secret}"}, timeout=30) as client:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -336,36 +337,44 @@ def test_a_crash_around_the_append_has_one_effect(world, after):
     assert world.controller.deployment.rollouts == 1
 
 
-def test_a_log_that_fails_once_holds_up_one_decision(world, monkeypatch):
-    world.publish()
+class FailsOnce:
+    """A log of which one call fails: the ``calls``-th of these from when that was set, 0 for none."""
 
-    def fail(events: Sequence[Event], timeout: float = 10.0) -> list[Position]:
+    def __init__(self, log: SqliteLog, method: str) -> None:
+        self._log, self._method, self.calls = log, method, 0
+
+    def __getattr__(self, name: str) -> object:
+        if name == self._method:
+            self.calls -= 1
+            if self.calls == 0:
+                return self._fail
+        return getattr(self._log, name)
+
+    def _fail(self, *_: object, **__: object) -> NoReturn:
         raise LogUnavailable("disk")
 
-    with monkeypatch.context() as broken:
-        broken.setattr(world.log, "append", fail)
-        with pytest.raises(LogUnavailable):
-            world.controller.tick()
+
+def test_a_log_that_fails_once_holds_up_one_decision(world):
+    world.publish()
+    log = FailsOnce(world.log, "append")
+    world.controller = Controller(log, world.settings, clock=lambda: world.now)
+    log.calls = 1
+    with pytest.raises(LogUnavailable):
+        world.controller.tick()
     assert world.tick() == ["GATED"]
 
 
-def test_votes_read_before_the_log_failed_count(world, monkeypatch):
+def test_votes_read_before_the_log_failed_count(world):
+    log = FailsOnce(world.log, "read")
+    world.controller = Controller(log, world.settings, clock=lambda: world.now)
     world.to_canary()
     world.controller.refresh()
     world.log.append(list(duels(world.controller.deployment, USERS[:40], prefers=0.8)))
-    read, left = world.log.read, [12 + 24 + 5]  # control, completions twice, then in the midst of the feedback
-
-    def fail_once(*args: object, **kwargs: object) -> list[Record]:
-        left[0] -= 1
-        if left[0] == 0:
-            raise LogUnavailable("broker")
-        return read(*args, **kwargs)
-
-    monkeypatch.setattr(world.log, "read", fail_once)
+    log.calls = 12 + 24 + 5  # control, completions twice, then in the midst of the feedback
     for _ in range(2):
         with contextlib.suppress(LogUnavailable):
             world.controller.refresh()
-    assert left[0] < 0
+    assert log.calls < 0
     world.controller.refresh()
     fresh = world.new_controller()
     fresh.refresh()

@@ -102,6 +102,25 @@ def test_tail_shows_text_when_asked_and_one_kind(plaudit):
         plaudit("feedback", "tail", "--kind", "hum")
 
 
+def test_tail_shows_an_amended_score_as_it_was_said(plaudit, log):
+    def amended(name: str, **changes: Any) -> Event:
+        return of_default(amendment(name, changes, kind="score", metric="resolved"))
+
+    log.append(
+        [
+            amended("no", value=0.0, boolean=True),
+            amended("yes", value=1.0, boolean=True),
+            amended("half", value=1.0, boolean=False),
+        ]
+    )
+    found = {row["id"]: row for row in rows(plaudit("feedback", "tail", "--json"))}
+    assert [found[name]["changes"] for name in ("e-no", "e-yes", "e-half")] == [{"value": False}, {"value": True}, {"value": 1.0}]
+    assert [type(found[name]["changes"]["value"]) for name in ("e-no", "e-yes", "e-half")] == [bool, bool, float]
+    assert found["e-no"]["metric"] == "resolved"
+    shown = plaudit("feedback", "tail")
+    assert all(f"amended  score  resolved  value={value}  " in shown for value in ("False", "True", "1.0"))
+
+
 def test_the_newest_are_found_however_far_back_and_what_comes_later_follows(opened_log: SqliteLog):
     wanted = wanted_of("default", ["score"])
     opened_log.append([of_default(judged("s", Score(metric="resolved", value=0), time=1.0))])

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
-import sys
-from types import SimpleNamespace
+import importlib
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -39,18 +39,20 @@ def test_spans_are_replaced_by_their_kinds_and_of_two_that_overlap_the_first():
     assert without("nothing", lambda text: []) == "nothing"
 
 
-def test_presidio_is_asked_after_the_patterns(tmp_path, monkeypatch):
+def test_presidio_is_asked_after_the_patterns(tmp_path):
     class AnalyzerEngine:
         def analyze(self, *, text: str, language: str) -> list[SimpleNamespace]:
             assert (text, language) == ("Ann is [email]", "en")
             return [found(0, 3, "PERSON")]
 
-    monkeypatch.setitem(sys.modules, "presidio_analyzer", SimpleNamespace(AnalyzerEngine=AnalyzerEngine))
-    redact = redactor_of(load_settings(data_dir=tmp_path, redact="presidio"))
+    modules = {"presidio_analyzer": SimpleNamespace(AnalyzerEngine=AnalyzerEngine)}
+    redact = redactor_of(load_settings(data_dir=tmp_path, redact="presidio"), modules.__getitem__)
     assert redact("Ann is a@b.example") == "[person] is [email]"
 
 
-def test_where_presidio_is_missing_it_is_said_how_to_get_it(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "presidio_analyzer", None)
+def test_where_presidio_is_missing_it_is_said_how_to_get_it(tmp_path):
+    def imported(name: str) -> ModuleType:
+        return importlib.import_module(f"{name}_that_nobody_has")
+
     with pytest.raises(SettingsError, match=r"plaudit\[presidio\]"):
-        redactor_of(load_settings(data_dir=tmp_path, redact="presidio"))
+        redactor_of(load_settings(data_dir=tmp_path, redact="presidio"), imported)

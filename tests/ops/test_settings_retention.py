@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from feedback.events import CompletionCreated, CompletionText, Event, Exposure, FeedbackSet, Message, Rating, Target
-from feedback.log import TopicReader
+from feedback.log import LogUnavailable, TopicReader
 from feedback.sqlite_log import SqliteLog
 from ops.controller import run
 from ops.open_log import open_log_of
@@ -83,6 +83,16 @@ def test_the_controller_keeps_it(tmp_path):
         stop.set()
         thread.join(10)
     assert not thread.is_alive()
+
+
+def test_a_clusters_topics_are_asked_about_until_they_can_be(tmp_path):
+    cluster = {"log_backend": "kafka", "kafka_bootstrap_servers": "127.0.0.1:1"}
+    settings = load_settings(data_dir=tmp_path, retention={"feedback_days": 20}, **cluster)
+    with open_log_of(settings) as log:
+        retention = Retention(log, settings.retention, clock=lambda: 0.0)
+        for _ in range(2):
+            with pytest.raises(LogUnavailable, match="nobody listens"):
+                retention.keep()
 
 
 @pytest.mark.parametrize(

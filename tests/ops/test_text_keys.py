@@ -6,13 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
+from brokers import wait_until
 from sqlalchemy import event
 
 from feedback.log import LogUnavailable
-from feedback.seal import Owner
-from ops.database import database_of
+from feedback.seal import KeysUnavailable, Owner
+from ops.database import DatabaseUnavailable, database_of
+from ops.master_keys import master_keys
 from ops.settings import load_settings
-from ops.text_keys import SqlTextKeys, master_keys
+from ops.text_keys import SqlTextKeys
 
 ALICE, BOB = Owner("p", "alice"), Owner("p", "bob")
 FIRST, SECOND = b"1" * 32, b"2" * 32
@@ -43,6 +45,28 @@ def anywhere(request, tmp_path, clock):
     sqlite = request.param == "sqlite"
     with openers(tmp_path / "plaudit.db" if sqlite else request.getfixturevalue("postgres").create(), clock) as open_one:
         yield open_one
+
+
+class Outage:
+    """A database that can be taken away. ``asked`` counts how often it was asked meanwhile."""
+
+    def __init__(self, path, clock):
+        self.down, self.asked = False, 0
+        self.engine = database_of(path)
+        event.listen(self.engine, "begin", self._begin)
+        self.keys = SqlTextKeys(lambda: self.engine, lambda: (FIRST,), clock)
+
+    def _begin(self, connection):
+        if self.down:
+            self.asked += 1
+            raise DatabaseUnavailable("the database does not answer")
+
+
+@pytest.fixture
+def outage(tmp_path, clock):
+    made = Outage(tmp_path / "plaudit.db", clock)
+    yield made
+    made.keys.close()
 
 
 @contextmanager
@@ -121,9 +145,11 @@ def test_an_erased_users_key_is_nowhere_and_the_next_one_has_another_version(ope
     assert keys.erased("q") == []
 
 
-def test_copies_in_a_journal_that_is_being_read_are_told_of(opened, tmp_path, monkeypatch):
-    monkeypatch.setattr("ops.sql._BUSY_S", 0.0)
-    keys = opened()
+def test_copies_in_a_journal_that_is_being_read_are_told_of(tmp_path, request):
+    engine = database_of(tmp_path / "plaudit.db")
+    event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA busy_timeout = 0"))
+    keys = SqlTextKeys(lambda: engine, lambda: (FIRST,), busy_s=0.0)
+    request.addfinalizer(keys.close)
     keys.newest([ALICE])
     reader = sqlite3.connect(tmp_path / "plaudit.db", isolation_level=None)
     reader.execute("BEGIN")
@@ -158,17 +184,17 @@ def test_what_is_sealed_with_a_destroyed_key_is_never_read(anywhere, clock):
     assert not opens(stale, theirs)
 
 
-def test_who_asks_what_is_known_never_waits_for_the_database(opened, monkeypatch):
-    keys, asking, go_on = opened(), threading.Event(), threading.Event()
+def test_who_asks_what_is_known_never_waits_for_the_database(tmp_path, request):
+    engine, asking, go_on = database_of(tmp_path / "plaudit.db"), threading.Event(), threading.Event()
+    keys = SqlTextKeys(lambda: engine, lambda: (FIRST,))
+    request.addfinalizer(keys.close)
     keys.newest([ALICE])
-    ensure = keys._ensure
 
-    def slow(owners):
+    def slow(*_):
         asking.set()
         assert go_on.wait(10)
-        return ensure(owners)
 
-    monkeypatch.setattr(keys, "_ensure", slow)
+    event.listen(engine, "before_cursor_execute", slow)
     with ThreadPoolExecutor(1) as pool:
         made = pool.submit(keys.newest, [BOB])
         assert asking.wait(10)
@@ -235,3 +261,91 @@ def test_a_database_that_cannot_be_opened_is_an_unavailable_log(tmp_path):
     with pytest.raises(LogUnavailable, match="text keys"):
         keys.newest([ALICE])
     keys.close()
+
+
+def test_known_keys_seal_for_five_minutes_while_the_database_is_away_and_unknown_ones_are_refused_at_once(outage, clock):
+    keys = outage.keys
+    key = keys.newest([ALICE])[ALICE]
+    outage.down = True
+    clock.now = 1.01
+    assert keys.known(ALICE) is None, "nobody knows yet that the database is away"
+    assert keys.newest([ALICE]) == {ALICE: key}
+    assert keys.known(ALICE) is key
+    asked = outage.asked
+    with pytest.raises(KeysUnavailable, match="does not answer") as refusal:
+        keys.newest([ALICE, BOB])
+    assert refusal.value.owners == {BOB}
+    assert outage.asked == asked == 1, "nobody waits for a database that is known to be away"
+    clock.now = 300.0
+    assert keys.known(ALICE) is key
+    clock.now = 300.01
+    assert keys.known(ALICE) is None
+    with pytest.raises(KeysUnavailable) as refusal:
+        keys.newest([ALICE])
+    assert refusal.value.owners == {ALICE}
+
+
+def test_nothing_is_opened_from_memory_while_nobody_can_say_who_was_erased(outage, clock):
+    keys = outage.keys
+    sealed = keys.newest([ALICE])[ALICE].seal(b"text", b"")
+    assert opens(sealed, keys)
+    outage.down = True
+    clock.now = 1.01
+    for _ in range(2):
+        with pytest.raises(KeysUnavailable):
+            opens(sealed, keys)
+
+
+def test_a_database_that_is_back_is_noticed_by_who_seals_from_memory_and_so_is_an_erasure_meanwhile(outage, opened, clock):
+    keys = outage.keys
+    keys.newest([ALICE, BOB])
+    outage.down = True
+    clock.now = 1.01
+    keys.newest([ALICE])
+    opened().erase(ALICE, now=5.0)
+    stale = keys.known(ALICE).seal(b"text", b"")  # another process's erasure, out of reach
+    outage.down = False
+    assert keys.known(ALICE) is not None, "it is asked again in a second"
+    clock.now = 2.01
+    wait_until(lambda: keys.known(ALICE) is None, "the erasure is known")
+    assert keys.newest([ALICE])[ALICE].version == 2
+    assert not opens(stale, keys)
+    assert keys.newest([BOB])[BOB].version == 1
+
+
+def test_while_it_stays_away_it_is_asked_once_a_second(outage, clock):
+    keys = outage.keys
+    keys.newest([ALICE])
+    outage.down = True
+    for second in range(1, 4):
+        clock.now = 1.01 * second
+        keys.newest([ALICE])
+        wait_until(lambda second=second: keys.newest([ALICE]) and outage.asked == second, "it was asked")
+        wait_until(lambda: keys._asking is None, "and has not answered")
+        for _ in range(20):
+            assert keys.known(ALICE) is not None
+        assert outage.asked == second
+
+
+def test_an_erasure_of_which_nobody_knows_whether_it_was_done_leaves_no_key_in_memory(outage, clock):
+    keys = outage.keys
+    keys.newest([ALICE])
+    outage.down = True
+    with pytest.raises(KeysUnavailable):
+        keys.erase(ALICE, now=5.0)
+    assert keys.known(ALICE) is None
+    with pytest.raises(KeysUnavailable):
+        keys.newest([ALICE])
+
+
+def test_keys_whose_database_was_never_there_are_had_once_it_is(outage, clock):
+    keys = outage.keys
+    outage.down = True
+    with pytest.raises(KeysUnavailable):
+        keys.newest([ALICE])
+    outage.down = False
+    clock.now = 1.01
+    with pytest.raises(KeysUnavailable):
+        keys.newest([ALICE])
+    wait_until(lambda: keys._asking is None, "it was asked")
+    assert keys.newest([ALICE])[ALICE].version == 1

@@ -9,16 +9,17 @@ from pathlib import Path
 
 from feedback.events import CompletionCreated, CompletionText, Event, Exposure, Message
 from feedback.log import LogUnavailable, Position, TopicReader
+from feedback.seal import KeysUnavailable, Owner, owner_of
 from feedback.sqlite_log import SqliteLog
 from ops import metrics
 from serving.capture import Capture
 
 
-def completion(name: str, answer: str = "answer") -> Event:
+def completion(name: str, answer: str = "answer", user: str = "u") -> Event:
     data = CompletionCreated(
         completion_id=name,
         conversation="c",
-        user="u",
+        user=user,
         text=CompletionText(messages=(Message(role="user", content="hi"),), answer=answer),
         exposure=Exposure(completion_id=name, adapter="base"),
     )
@@ -96,4 +97,40 @@ async def test_an_event_that_the_log_refuses_does_not_hold_up_the_others(tmp_pat
     await capture.stop(10)
     assert names_in(log) == ["a", "c"]
     assert metrics.CAPTURE_LOST._value.get() - before == 1
+    log.close()
+
+
+class Keyless(SqliteLog):
+    """A log that has no keys of some users."""
+
+    def __init__(self, path: Path, *users: str) -> None:
+        super().__init__(path)
+        self.lacking = {Owner("default", user) for user in users}
+        self.refusals = 0
+
+    def append(self, events: Sequence[Event], timeout: float = 10.0) -> list[Position]:
+        if lacking := self.lacking & {owner_of(event) for event in events}:
+            self.refusals += 1
+            raise KeysUnavailable("no keys", lacking)
+        return super().append(events, timeout)
+
+
+async def test_who_has_no_key_now_holds_up_nobody_else_and_is_written_once_there_is_one(tmp_path: Path):
+    log = Keyless(tmp_path / "log.db", "new", "newer")
+    capture = Capture(log, retry_s=0.01)
+    capture.start()
+    users = ["new", "known", "newer", "known", "new"]
+    for number, user in enumerate(users * 200):  # 600 of them wait: more than a group
+        capture.put(completion(f"e{number:04}", user=user))
+    known = [f"e{number:04}" for number, user in enumerate(users * 200) if user == "known"]
+    await until(lambda: capture.waiting == 600)
+    assert names_in(log) == known
+    capture.put(completion("later", user="known"))
+    await capture.settled(["later"], 5)
+    refusals = log.refusals
+    await until(lambda: log.refusals > refusals)
+    log.lacking.clear()
+    await capture.stop(10)
+    others = [f"e{number:04}" for number, user in enumerate(users * 200) if user != "known"]
+    assert names_in(log) == [*known, "later", *others]
     log.close()

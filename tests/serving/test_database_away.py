@@ -10,11 +10,12 @@ import pytest
 from chat_upstream import ChatUpstream
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from gateway_parts import error_of, gateway, question, serving_app, until
+from gateway_parts import Gateway, error_of, gateway, question, serving_app, until
 from postgres import PostgresServer
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from ops.database import DatabaseUnavailable
+from ops.open_log import open_settings_log
 from ops.settings import load_settings
 from serving.app import create_app
 from serving.errors import install_error_handlers
@@ -66,6 +67,43 @@ def test_known_keys_go_on_and_unknown_ones_are_told_to_come_back(
         assert served.http.options("/v1/feedback", headers=page).status_code == 204
         assert "plaudit_database_up 1.0" in served.http.get("/metrics").text
     assert not (tmp_path / "plaudit.db").exists()
+
+
+def test_who_is_known_can_write_what_they_think_and_others_are_told_why_not(
+    postgres: PostgresServer, upstream: ChatUpstream, tmp_path: Path
+):
+    settings = load_settings(
+        data_dir=tmp_path, engine_urls=(upstream.url,), secret="a secret for tests, long enough", database_url=postgres.create()
+    )
+    log = open_settings_log(settings)
+    with serving_app(create_app(settings, log=log), settings.limits) as url:
+        served = Gateway(settings, log, url, [])
+        until(lambda: served.http.get("/readyz").status_code == 200, 20)
+        first = served.chat(user="alice")
+        liked = {"type": "rating", "value": 1, "comment": "well said", "receipt": first["plaudit"]["receipt"]}
+        assert served.feedback(**liked).status_code == 201
+        by_bob = {key: value for key, value in liked.items() if key != "receipt"} | {"completion_id": first["id"], "user": "bob"}
+        postgres.stop()
+        try:
+            until(lambda: "warnings" in served.http.get("/readyz").json(), 15)
+            assert served.chat(user="carol")["choices"]  # has no key yet: what she was told waits, and nothing else does
+            second = served.chat(user="alice")
+            corrected = {"type": "correction", "text": "better", "receipt": second["plaudit"]["receipt"]}
+            assert served.feedback(**corrected).status_code == 201
+            began = time.monotonic()
+            reply = served.http.post("/v1/feedback", headers=served.bearer, json=by_bob)
+            refused(reply)
+            assert "the database with this user's key does not answer" in reply.json()["error"]["message"]
+            assert time.monotonic() - began < 2
+            assert served.http.post("/v1/feedback", headers=served.bearer, json=by_bob | {"comment": ""}).status_code == 201
+        finally:
+            postgres.start()
+        until(lambda: served.http.post("/v1/feedback", headers=served.bearer, json=by_bob).status_code == 201, 15)
+        until(lambda: len(served.events("completions")) == 3, 15)
+        said = [getattr(fact.judgement, "text", "") or fact.judgement.comment for fact in served.facts()]
+        assert said == ["well said", "better", "", "well said"]
+        served.close()
+    log.close()
 
 
 def test_a_gateway_that_starts_without_its_database_says_so_and_is_ready_once_that_is_there(

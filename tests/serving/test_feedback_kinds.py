@@ -52,8 +52,8 @@ KINDS: list[tuple[dict[str, Any], Any]] = [
         Rating(value=1, comment="good", decision_ms=900),
     ),
     ({"type": "correction", "text": "It is 5.", "comment": "sum"}, Correction(text="It is 5.", comment="sum")),
-    ({"type": "score", "name": "resolved", "value": True}, Score(metric="resolved", value=1, boolean=True)),
-    ({"type": "score", "name": "csat", "value": 0.25}, Score(metric="csat", value=0.25)),
+    ({"type": "score", "metric": "resolved", "value": True}, Score(metric="resolved", value=1, boolean=True)),
+    ({"type": "score", "metric": "csat", "value": 0.25}, Score(metric="csat", value=0.25)),
     ({"type": "flag", "harms": ["hate", "toxicity", "hate"]}, Flag(harms=("hate", "toxicity"))),
     ({"type": "implicit", "action": "copy"}, Implicit(action="copy")),
     ({"type": "implicit", "action": "dwell", "ms": 4200}, Implicit(action="dwell", ms=4200)),
@@ -105,9 +105,9 @@ def test_feedback_carries_the_key_that_asked_for_the_answer_or_gave_the_feedback
 def test_the_latest_of_a_kind_and_name_holds_and_kinds_stand_beside_each_other(served: Gateway, single: dict[str, Any]):
     said = [
         {"type": "rating", "value": 1},
-        {"type": "score", "name": "csat", "value": 0.5},
-        {"type": "score", "name": "resolved", "value": False},
-        {"type": "score", "name": "csat", "value": 1},
+        {"type": "score", "metric": "csat", "value": 0.5},
+        {"type": "score", "metric": "resolved", "value": False},
+        {"type": "score", "metric": "csat", "value": 1},
         {"type": "rating", "value": -1},
     ]
     for body in said:
@@ -134,12 +134,27 @@ def test_an_amendment_changes_what_it_names_and_a_retraction_takes_all_of_it_bac
     assert standing(served, single) == [Rating(value=-1, tags=("too_long",), comment="hm")]
     assert served.feedback(type="amend", kind="rating", changes={"comment": "far too long"}, **about).status_code == 201
     assert standing(served, single) == [Rating(value=-1, tags=("too_long",), comment="far too long")]
-    assert served.feedback(type="score", name="csat", value=0, **about).status_code == 201
-    assert served.feedback(type="amend", kind="score", name="csat", changes={"value": True}, **about).status_code == 201
+    assert served.feedback(type="score", metric="csat", value=0, **about).status_code == 201
+    assert served.feedback(type="amend", kind="score", metric="csat", changes={"value": True}, **about).status_code == 201
     assert served.feedback(type="retract", kind="rating", **about).status_code == 201
     assert standing(served, single) == [Score(metric="csat", value=1, boolean=True)]
-    assert served.feedback(type="retract", kind="score", name="csat", **about).status_code == 201
+    assert served.feedback(type="retract", kind="score", metric="csat", **about).status_code == 201
     assert standing(served, single) == []
+
+
+def test_a_score_may_be_called_name_and_an_action_is_named_as_it_was_said(served: Gateway, single: dict[str, Any]):
+    about = {"receipt": single["receipt"]}
+    for body in (
+        {"type": "score", "name": "csat", "value": 0.5},
+        {"type": "amend", "kind": "score", "name": "csat", "changes": {"value": 1}},
+        {"type": "implicit", "action": "copy"},
+        {"type": "implicit", "action": "stop"},
+        {"type": "retract", "kind": "implicit", "action": "copy"},
+    ):
+        assert served.feedback(**body, **about).status_code == 201
+    assert standing(served, single) == [Score(metric="csat", value=1), Implicit(action="stop")]
+    assert served.feedback(type="retract", kind="implicit", name="stop", **about).status_code == 201
+    assert standing(served, single) == [Score(metric="csat", value=1)]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +201,7 @@ def test_a_list_is_answered_with_an_outcome_for_each_and_one_wrong_entry_harms_n
 def test_a_list_repeated_under_its_idempotency_key_or_its_entries_keys_has_one_effect(served: Gateway, single: dict[str, Any]):
     before = served.written()
     about = {"receipt": single["receipt"]}
-    entries = [{"type": "rating", "value": 1, **about}, {"type": "score", "name": "csat", "value": 1, **about}]
+    entries = [{"type": "rating", "value": 1, **about}, {"type": "score", "metric": "csat", "value": 1, **about}]
     replies = [served.http.post("/v1/feedback", json=entries, headers={"idempotency-key": "list"}) for _ in range(2)]
     assert replies[0].json()["data"] == replies[1].json()["data"]
     assert served.written() == before + 2

@@ -17,7 +17,7 @@ from serving.labeling.answers import check_right_answer, is_right, parse_answer
 from serving.labeling.golden import truth
 from serving.labeling.places import find_places
 from serving.labeling.plan import StreamPlan
-from serving.labeling.statistics import rater_views, stream_view
+from serving.labeling.statistics import rater_views, stream_view, task_views
 
 
 @pytest.fixture
@@ -185,6 +185,26 @@ def test_figures_of_a_stream_and_of_its_raters(w: World):
     assert (ann.seconds_median, ann.seconds_mean) == (5, 5.5)  # of 2, 4, 6 and 10
     assert (bob.handed_out, bob.expired, bob.open, bob.golden_accuracy) == (1, 1, 1, None)
     assert [row.admitted for row in rater_views(w.streams, stream)] == [True, None]
+
+
+def test_a_skipped_golden_item_is_a_rejection_and_no_wrong_answer(w: World):
+    w.answered("x0", "x1", "g1", "g2")
+    stream = w.stream(source={"rule": "listed"}, golden_rate=0.5)
+    w.golden(stream, 1, "g1")
+    w.golden(stream, 1, "g2")
+    w.items(stream, "x0", "x1")
+    w.say(w.task(stream), type="rating", value=1)  # a coin of 0 is below the rate: a golden item, as long as there is one
+    w.say(w.task(stream), type="skip", reason="unclear")
+    w.say(w.task(stream), type="rating", value=1)
+    w.say(w.task(stream), type="rating", value=1)
+    assert [(row.golden, row.outcome, row.correct) for row in task_views(w.streams, stream)] == [
+        (True, "answered", True),
+        (True, "skipped", None),
+        (False, "answered", None),
+        (False, "answered", None),
+    ]
+    figures = stream_view(w.streams, stream).figures
+    assert (figures.golden, figures.golden_accuracy, figures.skipped, figures.rejection_rate) == (1, 1.0, 1, 0.25)
 
 
 # conversations

@@ -20,6 +20,7 @@ def test_code_is_checked_beside_the_human_label_and_checking_again_adds_nothing(
             "wrong": "```python\ndef double(x): return x\n```",
             "broken": "```python\ndef double(x: return x\n```",
             "prose": "no code",
+            "evasive": "I would rather not.",
         }
         for name, text in answers.items():
             w.answered(name, text=CompletionText(messages=(), answer=text))
@@ -35,8 +36,10 @@ def test_code_is_checked_beside_the_human_label_and_checking_again_adds_nothing(
                 "right": (True, "passed"),
                 "wrong": (True, "failed"),
                 "broken": (False, None),
+                "evasive": (False, "failed"),
             }
             assert checked["broken"].detail.startswith("line 1: ")
+            assert checked["evasive"].detail == "no code in the answer"
         joiner = Joiner()
         for topic in ("completions", "feedback"):
             joiner.extend(TopicReader(w.log, topic).drain())
@@ -47,6 +50,7 @@ def test_code_is_checked_beside_the_human_label_and_checking_again_adds_nothing(
             ("wrong", "code-check", "code_parses", 1.0, "imported"),
             ("wrong", "code-check", "tests_passed", 0.0, "imported"),
             ("broken", "code-check", "code_parses", 0.0, "imported"),
+            ("evasive", "code-check", "tests_passed", 0.0, "imported"),
         }
-        assert len(votes) == 5 + 4, "people's four thumbs stand"
-        assert len(w.facts()) == 9
+        assert len(votes) == 6 + 5, "people's five thumbs stand"
+        assert len(w.facts()) == 11

@@ -17,6 +17,8 @@ from feedback.raters.standing import Standing, event_of, pause, reinstate
 from serving.errors import Conflict, Forbidden, NotFound
 from serving.labeling import tables
 from serving.labeling.desk import display_order
+from serving.labeling.plan import EntryTest
+from serving.labeling.queue import entry_verdict
 from serving.labeling.statistics import rater_views
 from serving.labeling.views import LabelTask
 
@@ -239,6 +241,39 @@ def test_who_fails_the_entry_test_gets_no_more_and_a_skipped_item_is_not_right(w
     with pytest.raises(Forbidden) as told:
         w.next(stream)
     assert told.value.code == "entry_test_failed"
+
+
+def test_another_golden_item_comes_in_place_of_one_that_was_skipped_in_the_entry_test(w: World):
+    w.answered("g1", "g2", "g3", "x1")
+    stream = w.stream(entry_test={"items": 2, "share": 1.0}, source={"rule": "listed"})
+    for name in ("g1", "g2", "g3"):
+        w.golden(stream, 1, name)
+    w.items(stream, "x1")
+    rater = w.desk.rater(annotator("ann"), "default")
+    w.say(w.task(stream), type="skip", reason="no_expertise")
+    golden = w.thumb(stream, 1)
+    assert golden in ("g1", "g2", "g3")
+    assert (w.queue.passed(stream, rater), rater_views(w.streams, stream)[0].admitted) == (None, None), "a skip is no pass"
+    assert w.thumb(stream, 1) in {"g1", "g2", "g3"} - {golden}
+    assert (w.queue.passed(stream, rater), rater_views(w.streams, stream)[0].admitted) == (True, True)
+    assert w.thumb(stream, 1) == "x1"
+
+
+@pytest.mark.parametrize(
+    ("right", "skipped", "left", "verdict"),
+    [
+        ([True, True, False], 0, 0, True),  # 2 of 3 are enough for 0.6
+        ([True, False, False], 0, 5, False),
+        ([True, True], 0, 0, None),  # the operator has not made enough
+        ([True, True], 1, 1, None),
+        ([True, True], 1, 0, True),  # 2 right of 3 that were shown
+        ([True], 2, 0, False),
+        ([], 3, 0, False),
+        ([], 2, 0, None),
+    ],
+)
+def test_the_entry_test_is_decided_by_what_was_judged_and_by_skips_only_where_nothing_is_left(right, skipped, left, verdict):
+    assert entry_verdict(EntryTest(items=3, share=0.6), right, skipped=skipped, left=left) is verdict
 
 
 def test_a_paused_annotator_gets_no_tasks_until_an_operator_reinstates_them(w: World):

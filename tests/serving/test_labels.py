@@ -151,7 +151,9 @@ def test_items_that_cannot_be_judged_are_refused_and_none_is_added(program: Prog
 WRONG_STREAMS: list[tuple[dict[str, Any], int, str | None]] = [
     ({"kind": "thumb"}, 400, "kind"),
     ({"name": "No Name"}, 400, "name"),
-    ({"kind": "score"}, 400, None),
+    ({"kind": "score"}, 400, "metric"),
+    ({"metric": "resolved"}, 400, "metric"),
+    ({"source": {"rule": "live"}, "overlap": 2}, 400, "overlap"),
     ({"source": {"rule": "best"}}, 400, "source"),
     ({"overlap": 0}, 400, "overlap"),
     ({"golden_rate": 0.9}, 400, "golden_rate"),
@@ -163,7 +165,8 @@ WRONG_STREAMS: list[tuple[dict[str, Any], int, str | None]] = [
 def test_a_stream_that_cannot_be_is_refused_by_field(program: Program, more: Any, status: int, param: str | None):
     before = program.operate("GET", "/projects/default/labels").json()
     body = {"name": "never", "kind": "rating"} | more
-    assert error_of(program.operate("POST", "/projects/default/labels", body), status)["param"] == param
+    error = error_of(program.operate("POST", "/projects/default/labels", body), status)
+    assert (error["param"], "None" in error["message"]) == (param, False)
     assert program.operate("GET", "/projects/default/labels").json() == before
 
 

@@ -1,0 +1,147 @@
+"""``plaudit bench page``: a Markdown page with tables and plots, made of the benches' JSON files and of nothing else."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ops.bench import plots
+from ops.bench.curves import Run, curves
+from ops.bench.learning import BY, COLUMNS, reached_text
+from ops.bench.table import figure_of, number
+from ops.errors import CommandError
+
+_INTRODUCTION = """# How fast it learns
+
+Made by `{command}` from the JSON files beside it: every figure is in them, with the machine and the settings.
+
+Simulated people with a hidden taste ask the starter model's questions and vote on what they get (70 % pairs, 30 % thumbs; a
+quarter of the pairs against the base). After every {every} votes a training cycle learns from the log, and an adapter that
+passes its gates becomes the champion at once. *Win rate* is the champion's over the base by the people's taste without noise, a
+draw being half a win, on held-out questions. CPU minutes are those of the training cycles, on one thread.
+"""
+
+
+def write_page(target: Path, sources: Sequence[Path]) -> list[Path]:
+    """Write the page and its plots, which go into a folder beside it of the page's name; all paths written.
+
+    Raises `CommandError` for a file that is no report of a bench.
+    """
+    reports = [_read(source) for source in sources]
+    learnt = [run for report in reports for run in report.get("runs", ())]
+    texts, written = [], []
+    if learnt:
+        command = f"plaudit bench page --to {target.name} " + " ".join(source.name for source in sources)
+        every = next(report["options"]["votes_per_round"] for report in reports if "runs" in report)
+        texts.append(_INTRODUCTION.format(command=command, every=every))
+        text, drawn = _learning(learnt, target.with_suffix(""))
+        texts.append(text)
+        written += drawn
+    texts += [_figures(report, source) for report, source in zip(reports, sources, strict=True) if "figures" in report]
+    texts.append(_machines(reports, sources))
+    target.write_text("\n".join(texts))
+    return [target, *written]
+
+
+def _read(source: Path) -> dict[str, Any]:
+    try:
+        report: dict[str, Any] = json.loads(source.read_text())
+    except (OSError, ValueError) as error:
+        raise CommandError(f"{source}: {error}; give it a file that a bench has written with --json") from error
+    if not isinstance(report, dict) or not {"runs", "figures"} & set(report):
+        raise CommandError(f"{source}: has neither runs nor figures; give it a file that a bench has written with --json")
+    return report
+
+
+def _learning(runs: Sequence[Mapping[str, Any]], folder: Path) -> tuple[str, list[Path]]:
+    """The section of all learning curves, and the plots drawn into ``folder``."""
+    found = curves([Run.of(run) for run in runs])
+    clean = {curve["algorithm"]: curve for curve in found if not curve["adversaries"]}
+    main = next(iter(clean.values()), found[0])
+    ceilings = {f"best of {name.split()[1]} by the {BY[name.split()[0]]}": r["mean"] for name, r in main["best_of"].items()}
+    drawn = [folder / "win-rate.svg", folder / "answers.svg"]
+    plots.win_rates(
+        drawn[0], clean or {main["algorithm"]: main}, ceilings, "Win rate by votes (means, least and most of the seeds)"
+    )
+    names = ("toxicity", "correct", "garbled", "polite", "rambling")
+    plots.shares(drawn[1], main, names, f"What the champion's answers are ({main['algorithm']})")
+    text = ["## Votes and minutes", "", f"![Win rate by votes]({folder.name}/win-rate.svg)", "", *_reached(found), ""]
+    text += [f"![Shares of the champion's answers by votes]({folder.name}/answers.svg)", ""]
+    against = {f"{c['adversaries']:.0%} adversaries": c for c in found if c["algorithm"] == main["algorithm"]}
+    if len(against) > 1:
+        drawn.append(folder / "adversaries.svg")
+        plots.win_rates(drawn[2], against, {}, f"With people who vote reversed ({main['algorithm']})")
+        text += [
+            "## People who vote reversed",
+            "",
+            f"![With adversaries]({folder.name}/adversaries.svg)",
+            "",
+            *_kept(against),
+            "",
+        ]
+    text += ["## Every curve", ""]
+    for curve in found:
+        text += [*_table(curve), ""]
+    return "\n".join(text), drawn
+
+
+def _reached(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    goals = list(found[0]["reached"])
+    rows = [
+        [
+            curve["algorithm"],
+            f"{curve['adversaries']:.0%}",
+            *(reached_text(curve["reached"][g], len(curve["seeds"])) for g in goals),
+        ]
+        for curve in found
+    ]
+    ceiling = [
+        f"The base's best of {name.split()[1]} answers by the {BY[name.split()[0]]} has a win rate of {rate['mean']:.3f}."
+        for name, rate in found[0]["best_of"].items()
+    ]
+    head = ["algorithm", "adversaries", *(f"votes and CPU minutes to a win rate of {goal}" for goal in goals)]
+    return [*_rows(head, rows), "", *ceiling]
+
+
+def _kept(against: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """How much of the clean gain is left at the end."""
+    gains = {label: curve["points"][-1]["win_rate"]["mean"] - 0.5 for label, curve in against.items()}
+    clean = next(iter(gains.values()))
+    rows = [[label, f"{0.5 + gain:.3f}", f"{gain / clean:.0%}" if clean > 0 else "-"] for label, gain in gains.items()]
+    return _rows(["people", "win rate at the end, mean", "of the clean gain over 0.5"], rows)
+
+
+def _table(curve: Mapping[str, Any]) -> list[str]:
+    seeds = ", ".join(map(str, curve["seeds"]))
+    title = f"**{curve['algorithm']}, {curve['adversaries']:.0%} adversaries**: means over seeds {seeds}, with Student's interval"
+    rows = [[cell(point) for _, cell in COLUMNS] for point in curve["points"]]
+    return [title, "", *_rows([name for name, _ in COLUMNS], rows)]
+
+
+def _figures(report: Mapping[str, Any], source: Path) -> str:
+    """The table of a bench that tells single figures."""
+    rows = []
+    for told in report["figures"]:
+        figure = figure_of(told)
+        aim = "" if figure.aim is None else f"{'≤' if figure.side == 'most' else '≥'} {number(figure.aim)}"
+        rows.append([figure.name, "-" if math.isnan(figure.value) else number(figure.value), aim, figure.note])
+    notes = [f"{note}\n" for note in report.get("notes", ())]
+    title = report.get("title", source.stem)
+    return "\n".join([f"## {title}", "", *_rows(["figure", "measured", "aim", "beside"], rows), "", *notes])
+
+
+def _machines(reports: Sequence[Mapping[str, Any]], sources: Sequence[Path]) -> str:
+    rows = []
+    for report, source in zip(reports, sources, strict=True):
+        about = report.get("machine", {})
+        load = ", ".join(map(str, about.get("load_before", ())))
+        rows.append([f"`{source.name}`", f"`{report.get('command', '')}`", str(about.get("cpus", "")), load])
+    head = ["file", "made by", "CPUs", "load before (1, 5, 15 min)"]
+    return "\n".join(["## Where it was measured", "", *_rows(head, rows), ""])
+
+
+def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]

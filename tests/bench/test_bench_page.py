@@ -1,0 +1,78 @@
+"""The page of learning is made of the reports alone, the same bytes each time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from ops.bench.page import write_page
+from ops.cli.bench import app
+from ops.errors import CommandError
+
+FIGURES = ("toxicity", "correct", "garbled", "polite", "rambling", "distinct_2", "kl")
+
+
+def report(tmp_path: Path, name: str, adversaries: float, *rates: float) -> Path:
+    def figures(rate: float) -> dict[str, float]:
+        return {"win_rate": rate, **dict.fromkeys(FIGURES, 0.25)}
+
+    runs = [
+        {
+            "algorithm": "rloo",
+            "adversaries": adversaries,
+            "seed": seed,
+            "start": figures(0.5),
+            "rounds": [{"votes": 200, "cpu_s": 30.0, "champion": figures(rate)}],
+            "best_of": {} if adversaries else {"gold 4": {"win_rate": 0.84}},
+        }
+        for seed, rate in enumerate(rates)
+    ]
+    path = tmp_path / name
+    machine = {"cpus": 2, "load_before": [1.5, 1.0, 0.5]}
+    path.write_text(
+        json.dumps(
+            {"command": "plaudit bench learning", "options": {"votes_per_round": 200}, "machine": machine} | {"runs": runs}
+        )
+    )
+    return path
+
+
+def test_the_page_has_every_curve_the_ceiling_and_what_adversaries_leave(tmp_path):
+    sources = [report(tmp_path, "clean.json", 0.0, 0.78, 0.82), report(tmp_path, "against.json", 0.2, 0.77, 0.81)]
+    page = tmp_path / "learning.md"
+    done = CliRunner().invoke(app, ["page", *map(str, sources), "--to", str(page)])
+    assert done.exit_code == 0, done.output
+    text = page.read_text()
+    assert "| rloo | 0% | 200 votes, 0.5 min | 200 votes, 0.5 min, in 1 of 2 seeds |" in text
+    assert "| 20% adversaries | 0.790 | 97% |" in text  # 0.29 of 0.30
+    assert "best of 4 answers by the taste itself has a win rate of 0.840" in text
+    assert "| `clean.json` | `plaudit bench learning` | 2 | 1.5, 1.0, 0.5 |" in text
+    drawn = {path.name: path.read_text() for path in (tmp_path / "learning").iterdir()}
+    assert set(drawn) == {"win-rate.svg", "answers.svg", "adversaries.svg"}
+    assert all(f"](learning/{name})" in text for name in drawn)
+    assert "by the taste itself: 0.84" in drawn["win-rate.svg"]
+
+    write_page(page, sources)
+    assert {path.name: path.read_text() for path in (tmp_path / "learning").iterdir()} == drawn
+
+
+def test_figures_of_other_benches_become_tables(tmp_path):
+    path = tmp_path / "ppo.json"
+    figure = {"name": "FLOPs", "value": 3.0, "aim": 2.5, "side": "least", "note": "TRL 3"}
+    path.write_text(json.dumps({"title": "PPO", "figures": [figure], "notes": ["One thread."]}))
+    write_page(tmp_path / "page.md", [path])
+    text = (tmp_path / "page.md").read_text()
+    assert "## PPO" in text
+    assert "| FLOPs | 3 | ≥ 2.50 | TRL 3 |" in text
+    assert "One thread." in text
+
+
+@pytest.mark.parametrize("content", ["not JSON", "[]", '{"other": 1}'])
+def test_what_is_no_report_is_told_by_name(tmp_path, content):
+    path = tmp_path / "wrong.json"
+    path.write_text(content)
+    with pytest.raises(CommandError, match=r"wrong\.json.*--json"):
+        write_page(tmp_path / "page.md", [path])

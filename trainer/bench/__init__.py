@@ -1,0 +1,1 @@
+"""Benchmarks of learning. Those of serving, which need no PyTorch, are in `ops.bench`."""

@@ -1,0 +1,158 @@
+"""Simulated people judge answers made in this process; what they say is in the log as the gateway would have written it.
+
+Beside answers of the champion some pairs have one of the base: so the votes also tell how far the champion has come.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from feedback.events import (
+    BASE,
+    CompletionCreated,
+    CompletionText,
+    Event,
+    Exposure,
+    FeedbackSet,
+    Message,
+    Preference,
+    Rating,
+    Target,
+)
+from feedback.log import EventLog
+from ops.domain.people import Person
+from ops.settings import Settings
+from trainer.generate import generate
+from trainer.policy import AdapterModel
+
+SECONDS_BETWEEN = 30.0
+"""From one vote to the next, by the events' clock."""
+
+FIRST = 1_750_000_000.0
+"""Unix time of the first vote."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Of the votes: pairs, the rest being thumbs. Of the pairs: those of the champion against the base."""
+
+    pairs: float = 0.7
+    against_base: float = 0.25
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Somebody's question, and who answers it: the names of one adapter, or of two in the order in which they are shown."""
+
+    person: Person
+    question: str
+    adapters: tuple[str, ...]
+
+
+class _Said(NamedTuple):
+    text: str
+    ended: bool
+
+
+class Voters:
+    """People in a shuffled order; each comes once before anyone comes again. The same ``seed``, the same questions."""
+
+    def __init__(self, people: Sequence[Person], log: EventLog, settings: Settings, seed: int, shares: Shares) -> None:
+        self._people, self._log, self._settings, self._shares = list(people), log, settings, shares
+        self._random = random.Random(f"voters {seed}")
+        self._queue: list[Person] = []
+        self.votes, self._answers = 0, 0
+
+    @property
+    def now(self) -> float:
+        """Unix time by the events' clock."""
+        return FIRST + SECONDS_BETWEEN * self.votes
+
+    def vote(self, model: AdapterModel, champion: str, adapter: str, count: int) -> None:
+        """``count`` votes on answers of ``champion`` (its name in the model; ``adapter`` is its id) and of the base."""
+        goal = self.votes + count
+        while self.votes < goal:
+            tasks = [self._task(champion) for _ in range(goal - self.votes)]
+            events: list[Event] = []
+            for task, answers in zip(tasks, self._answer(model, tasks), strict=True):
+                ids = {champion: adapter, BASE: BASE}
+                events += self._judged(task, answers, [ids[name] for name in task.adapters])
+            self._log.append(events)
+
+    def _task(self, champion: str) -> _Task:
+        if not self._queue:
+            self._queue = self._random.sample(self._people, len(self._people))
+        person = self._queue.pop()
+        question = person.ask(self._random)[-1]["content"]
+        if self._random.random() >= self._shares.pairs:
+            return _Task(person, question, (champion,))
+        if champion == BASE or self._random.random() >= self._shares.against_base:
+            return _Task(person, question, (champion, champion))
+        return _Task(person, question, tuple(self._random.sample((champion, BASE), 2)))
+
+    def _answer(self, model: AdapterModel, tasks: Sequence[_Task]) -> list[list[_Said]]:
+        """The answers to each task; all of one adapter and one temperature are made at once."""
+        said: list[list[_Said]] = [[_Said("", False)] * len(task.adapters) for task in tasks]
+        places: dict[tuple[str, float], list[tuple[int, int]]] = {}
+        sampling = self._settings.sampling
+        for number, task in enumerate(tasks):
+            warmth = sampling.temperature if len(task.adapters) == 1 else sampling.pair_temperature
+            for side, name in enumerate(task.adapters):
+                places.setdefault((name, warmth), []).append((number, side))
+        for (name, warmth), asked in sorted(places.items()):
+            prompts = [model.encode_prompt([{"role": "user", "content": tasks[number].question}]) for number, _ in asked]
+            seed = self._random.randrange(2**31)
+            made = generate(model, name, prompts, temperature=warmth, max_new_tokens=sampling.max_tokens, seed=seed)
+            for (number, side), [answer] in zip(asked, made, strict=True):
+                said[number][side] = _Said(model.decode_answer(answer.tokens), answer.ended)
+        return said
+
+    def _judged(self, task: _Task, answers: Sequence[_Said], adapters: Sequence[str]) -> Iterator[Event]:
+        """The answers' events, and the vote's if the person bothers to vote."""
+        comparison = f"cmp_{self._answers:06d}" if len(answers) == 2 else None
+        completions = [
+            self._completion(task, said, adapter, comparison, side)
+            for side, (said, adapter) in enumerate(zip(answers, adapters, strict=True))
+        ]
+        for completion in completions:
+            yield self._event(completion.completion_id, task, completion)
+        judgement = _judgement(task, [said.text for said in answers])
+        if judgement is None:
+            return
+        self.votes += 1
+        feedback = FeedbackSet(
+            feedback_id=f"fb_{self.votes:06d}",
+            target=Target(completion_ids=tuple(c.completion_id for c in completions), comparison_id=comparison),
+            rater=task.person.name,
+            judgement=judgement,
+            exposures=tuple(completion.exposure for completion in completions),
+            source="simulated",
+        )
+        yield self._event(feedback.feedback_id, task, feedback)
+
+    def _completion(self, task: _Task, said: _Said, adapter: str, comparison: str | None, side: int) -> CompletionCreated:
+        self._answers += 1
+        id = f"chatcmpl-{self._answers:06d}"
+        return CompletionCreated(
+            completion_id=id,
+            comparison_id=comparison,
+            position=side,
+            conversation=f"conversation-{task.person.name}",
+            user=task.person.name,
+            text=CompletionText(messages=(Message(role="user", content=task.question),), answer=said.text),
+            exposure=Exposure(completion_id=id, adapter=adapter),
+            finish_reason="stop" if said.ended else "length",
+        )
+
+    def _event(self, id: str, task: _Task, data: CompletionCreated | FeedbackSet) -> Event:
+        return Event(id=id, time=self.now, project=self._settings.project, key=f"conversation-{task.person.name}", data=data)
+
+
+def _judgement(task: _Task, answers: Sequence[str]) -> Rating | Preference | None:
+    if len(answers) == 2:
+        return Preference(value=task.person.prefer(task.question, *answers))
+    thumb = task.person.thumb(task.question, answers[0])
+    return None if thumb is None else Rating(value=thumb)
