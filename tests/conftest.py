@@ -25,6 +25,8 @@ __all__ = ["postgres"]
 
 ROOT = Path(__file__).parent.parent
 
+# For PyTorch, here and in all that tests start: two threads wait for each other wherever a core has something else to do.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _training = pytest.StashKey[subprocess.Popen[bytes]]()
 _dead = pytest.StashKey[list[str]]()
@@ -46,7 +48,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start to train the starter model. With one thread: two would wait for each other where a core has something else to do."""
     if session.config.option.collectonly or not any(map(_needs_starter, session.items)):
         return
     if _worker(session.config) not in (None, "gw0"):
@@ -56,7 +57,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     with (folder / "starter.log").open("ab") as log:
         session.config.stash[_training] = subprocess.Popen(
             module("ops.cli", "prepare", "--model", "starter"),
-            env={**os.environ, "PLAUDIT_MODEL_CACHE": str(folder), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "PLAUDIT_MODEL_CACHE": str(folder)},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

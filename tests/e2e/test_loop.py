@@ -13,7 +13,6 @@ from ops.demo.run import run_demo
 @pytest.mark.timeout(600)
 def test_votes_become_a_better_champion_without_a_failed_request(starter, model_cache, tmp_path, free_port, monkeypatch, capsys):
     monkeypatch.setenv("PLAUDIT_TRAIN__PPO__STEPS", "14")
-    monkeypatch.setenv("PLAUDIT_TRAIN__THREADS", "1")  # the other core has the engine, and other tests
     plan = Plan(seed=3, votes=420, votes_per_cycle=250, rollout_votes=160, seconds=240, cycle_seconds=60, evaluation_prompts=300)
     report = run_demo(tmp_path / "data", model_cache, free_port, plan, tmp_path / "report.json")
 
