@@ -16,11 +16,14 @@ from trainer.examples import Division, Example, believed, digest, divide, lesson
 from trainer.gates.learned import learned
 from trainer.inbox import Batch
 from trainer.policy import AdapterModel
-from trainer.report import RewardReport, accuracy_on, report, with_later
+from trainer.report import RewardReport, margins_of, report
 from trainer.reward import RewardModel
 
 MOST_TESTED = 400
 """Held-out votes, the newest ones: a standard error of 2 points, at a bounded price."""
+
+MOST_LATER = 100
+"""Of these, votes that the last commit's model is tried on too."""
 
 
 def seed_for(seed: int, cycle: int, what: str) -> int:
@@ -84,9 +87,9 @@ def _teach(
     """Learns from new votes and a replay of older ones; is tested on the others' on questions that it was never taught."""
     taught = lessons(own, batch.new, settings.replay, seed)
     held_out = unseen(others, own, MOST_TESTED)
-    later = [example for example in held_out if example.feedback_id in batch.new] if source is not None else []
+    later = [example for example in held_out if example.feedback_id in batch.new][-MOST_LATER:] if source is not None else []
     scorer = RewardModel(model, name, source=source)
-    then = accuracy_on(scorer, later)
+    before = margins_of(scorer, later)
     scorer.fit(taught, settings, seed, ask=lambda foretold: flips_of(batch.votes, foretold))
-    figures = with_later(report(scorer, taught, held_out, golden), then, accuracy_on(scorer, later))
+    figures = report(scorer, taught, held_out, golden, before)
     return Taught(scorer, tuple(taught), figures, learned(f"{name}_accuracy", figures))
