@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from feedback.raters.flips import flips_of
 from ops.registry import GateResult
 from ops.settings import RewardSettings
 from trainer.checkpoint import JUDGE, REWARD, Loaded
@@ -18,13 +19,16 @@ from trainer.examples import Division, Example, believed, digest, divide, lesson
 from trainer.gates.learned import learned
 from trainer.inbox import Batch
 from trainer.policy import AdapterModel
-from trainer.report import RewardReport, report
+from trainer.report import RewardReport, margins_of, report
 from trainer.reward import RewardModel
 
 _FIGURES = "figures.json"
 
 MOST_TESTED = 400
 """Held-out votes, the newest ones: a standard error of 2 points, at a bounded price."""
+
+MOST_LATER = 100
+"""Of these, votes that the last commit's model is tried on too."""
 
 
 def seed_for(seed: int, cycle: int, what: str) -> int:
@@ -80,7 +84,9 @@ def learn(
     reward, judge = (
         _recall(model, done / name, lessons(own, batch.new, settings.replay, seed_for(seed, cycle, name)))
         if done is not None
-        else _teach(model, name, folder if warm else None, own, others, batch, settings, seed_for(seed, cycle, name))
+        else _teach(
+            model, name, folder if warm else None, own, others, division.golden, batch, settings, seed_for(seed, cycle, name)
+        )
         for name, folder, own, others in sides
     )
     return Learnt(division, reward, judge)
@@ -92,15 +98,19 @@ def _teach(
     source: Path | None,
     own: Sequence[Example],
     others: Sequence[Example],
+    golden: Sequence[Example],
     batch: Batch,
     settings: RewardSettings,
     seed: int,
 ) -> Taught:
     """Learns from new votes and a replay of older ones; is tested on the others' on questions that it was never taught."""
     taught = lessons(own, batch.new, settings.replay, seed)
+    held_out = unseen(others, own, MOST_TESTED)
+    later = [example for example in held_out if example.feedback_id in batch.new][-MOST_LATER:] if source is not None else []
     scorer = RewardModel(model, name, source=source)
-    scorer.fit(taught, settings, seed)
-    figures = report(scorer, taught, unseen(others, own, MOST_TESTED))
+    before = margins_of(scorer, later)
+    scorer.fit(taught, settings, seed, ask=lambda foretold: flips_of(batch.votes, foretold))
+    figures = report(scorer, taught, held_out, golden, before)
     return Taught(scorer, tuple(taught), figures, learned(f"{name}_accuracy", figures))
 
 
