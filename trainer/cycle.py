@@ -112,7 +112,7 @@ class Trainer:
             result = improve(
                 cycle.model,
                 [encode_prompt(cycle.model, prompt)[-LONGEST_PROMPT:] for prompt in prompts],
-                cycle.learnt.reward.model.score,
+                cycle.learnt.reward.model.cautious,
                 settings=train.ppo,
                 algorithm=train.algorithm,
                 rollouts=self._rollouts(cycle.model),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from feedback.raters.flips import flips_of
 from ops.registry import GateResult
 from ops.settings import RewardSettings
 from trainer.checkpoint import JUDGE, REWARD, Loaded
@@ -15,7 +16,7 @@ from trainer.examples import Division, Example, believed, digest, divide, lesson
 from trainer.gates.learned import learned
 from trainer.inbox import Batch
 from trainer.policy import AdapterModel
-from trainer.report import RewardReport, report
+from trainer.report import RewardReport, accuracy_on, report, with_later
 from trainer.reward import RewardModel
 
 MOST_TESTED = 400
@@ -63,7 +64,7 @@ def learn(model: AdapterModel, batch: Batch, before: Loaded, settings: RewardSet
     cycle = before.state.cycle + 1
     sides = ((REWARD, before.reward, division.reward, division.judge), (JUDGE, before.judge, division.judge, division.reward))
     reward, judge = (
-        _teach(model, name, folder if warm else None, own, others, batch, settings, seed_for(seed, cycle, name))
+        _teach(model, name, folder if warm else None, own, others, division.golden, batch, settings, seed_for(seed, cycle, name))
         for name, folder, own, others in sides
     )
     return Learnt(division, reward, judge)
@@ -75,13 +76,17 @@ def _teach(
     source: Path | None,
     own: Sequence[Example],
     others: Sequence[Example],
+    golden: Sequence[Example],
     batch: Batch,
     settings: RewardSettings,
     seed: int,
 ) -> Taught:
     """Learns from new votes and a replay of older ones; is tested on the others' on questions that it was never taught."""
     taught = lessons(own, batch.new, settings.replay, seed)
+    held_out = unseen(others, own, MOST_TESTED)
+    later = [example for example in held_out if example.feedback_id in batch.new] if source is not None else []
     scorer = RewardModel(model, name, source=source)
-    scorer.fit(taught, settings, seed)
-    figures = report(scorer, taught, unseen(others, own, MOST_TESTED))
+    then = accuracy_on(scorer, later)
+    scorer.fit(taught, settings, seed, ask=lambda foretold: flips_of(batch.votes, foretold))
+    figures = with_later(report(scorer, taught, held_out, golden), then, accuracy_on(scorer, later))
     return Taught(scorer, tuple(taught), figures, learned(f"{name}_accuracy", figures))
