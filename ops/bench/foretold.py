@@ -26,9 +26,6 @@ class Interval:
     def as_json(self) -> dict[str, float]:
         return vars(self)
 
-    def __str__(self) -> str:
-        return f"{self.low:.3f} to {self.high:.3f}"
-
 
 def right(margins: Sequence[float], signs: Sequence[int]) -> Floats:
     """(N,) 1 where a margin has its vote's sign, ½ where it is 0."""

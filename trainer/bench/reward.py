@@ -188,25 +188,22 @@ def reward_margins(kept: Kept, settings: Settings, taught: Sequence[Example], te
 
 
 def figures(ways: dict[str, dict[str, Any]]) -> list[Figure]:
-    """Accuracies, then what the reward model has over what it must beat: an aim is met by the lower end of the interval."""
+    """Accuracies in percent, then what the reward model has over what it must beat: at the lower end of the interval."""
     made = []
     for way, row in ways.items():
-        own = row["accuracy"]
-        spread = f"95 %: {own['low']:.3f} to {own['high']:.3f}; folds {min(row['folds']):.3f} to {max(row['folds']):.3f}"
-        aim = {"aim": AIM, "side": "least"} if way == REWARD else {}
-        made.append(Figure(f"accuracy, {way}", round(own["value"], 4), note=spread, **aim))
+        own, folds = row["accuracy"], row["folds"]
+        note = f"{_interval(own)}; folds {100 * min(folds):.1f} to {100 * max(folds):.1f}"
+        aim = 100 * AIM if way == REWARD else None
+        made.append(Figure(f"{way}, % foretold", round(100 * own["value"], 2), aim, "least", note))
     for way in (WORDS, STATES):
         lead = ways[way]["lead"]
-        made.append(
-            Figure(
-                f"points over {way}, lower end",
-                round(100 * lead["low"], 2),
-                0.0,
-                "least",
-                f"{100 * lead['value']:.1f}; 95 %: {100 * lead['low']:.1f} to {100 * lead['high']:.1f}",
-            )
-        )
+        note = f"{100 * lead['value']:+.1f}; {_interval(lead)}"
+        made.append(Figure(f"points over {way}, at least", round(100 * lead["low"], 2), 0.0, "least", note))
     return made
+
+
+def _interval(share: dict[str, float]) -> str:
+    return f"95 %: {100 * share['low']:.1f} to {100 * share['high']:.1f}"
 
 
 def notes(ways: dict[str, dict[str, Any]], pairs: int, conversations: int) -> list[str]:
