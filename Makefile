@@ -32,8 +32,8 @@ run: install ## Chat at http://127.0.0.1:8000; MODEL=<Hugging Face id or path> o
 demo: install ## The whole loop by itself, with simulated people, in some minutes. ARGS="--seed 1 --report FILE"
 	@$(BIN)/plaudit demo $(ARGS)
 
-test: install ## Every test, on real parts.
-	@$(BIN)/python -m pytest $(ARGS)
+test: install ## Every test, on real parts, in two processes.
+	@$(BIN)/python -m pytest -n 2 $(ARGS)
 
 bench: install $(VENV)/bench/installed $(VENV)/trl/installed ## Gateway beside LiteLLM, PPO beside TRL; JSON in .plaudit/bench.
 	@$(BIN)/plaudit bench gateway --json .plaudit/bench/gateway.json $(ARGS)

@@ -11,26 +11,22 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
+from ops import turns
 from ops.registry import AdapterManifest, Registry
 
 _FOLDER = "learned_from"
 
 
-def note_people(registry: Registry, adapter: str, people: Collection[str]) -> None:
-    """Write the list of an adapter, durably and at once; noting it again has one effect."""
+def note_people(registry: Registry, adapter: str, people: Collection[str], turn: Path) -> None:
+    """Write the list of an adapter, durably and at once; noting it again has one effect. ``turn`` is of `Registry.turns`."""
     path = _path(registry, adapter)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(f".{os.getpid()}.partial")
+    draft = turn / path.name
     with draft.open("w") as file:
         json.dump(sorted(people), file, indent=0)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(draft, path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    turns.land(turn, draft, path)
 
 
 def people_of(registry: Registry, adapter: str) -> frozenset[str] | None:
@@ -49,6 +45,18 @@ def taint(registry: Registry, manifests: Iterable[AdapterManifest], erased: Coll
     parents = {manifest.id: manifest.parent for manifest in manifests}
     reasons = {adapter: reason for adapter in parents if (reason := _reason(people_of(registry, adapter), erased))}
     return {adapter: found for adapter in parents if (found := _inherited(adapter, parents, reasons))} if erased else {}
+
+
+def containing(registry: Registry, manifests: Iterable[AdapterManifest], person: str) -> dict[str, str]:
+    """Which adapters have learned from somebody, a hash, and how: themselves, or one that they were made from; by id.
+
+    An adapter of which nobody noted whom it learned from is there too, and says so.
+    """
+    parents = {manifest.id: manifest.parent for manifest in manifests}
+    noted = {adapter: people_of(registry, adapter) for adapter in parents}
+    unknown = "not known whom it learned from"
+    reasons = {a: unknown if who is None else "learned from them" for a, who in noted.items() if who is None or person in who}
+    return {adapter: found for adapter in parents if (found := _inherited(adapter, parents, reasons))}
 
 
 def _reason(people: frozenset[str] | None, erased: Collection[str]) -> str:

@@ -2,7 +2,8 @@
 
 ``<root>/<adapter id>/`` holds ``adapter_config.json``, ``adapter_model.safetensors`` and ``manifest.json``, nothing
 else. An id is ``<project>-v<n>-<sha8>``: the digest covers the files and everything the manifest says but id, version
-and times, so an altered manifest no longer fits its folder's name.
+and times, so an altered manifest no longer fits its folder's name. Beside them: ``learned_from/`` and ``cards/``, which tell of
+adapters, and ``.turns/``, whose turn it is to publish (`ops.turns`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pydantic import Field, ValidationError
 
 from feedback.events import Frozen
 from feedback.ids import uuid7
+from ops import turns
 from ops.adapter_files import (
     ADAPTER_FILES,
     CONFIG_FILE,
@@ -108,12 +110,15 @@ class Registry:
         reward_models: Sequence[dict[str, Any]] = (),
         gates: Sequence[GateResult],
         now: float,
+        turn: Path | None = None,
     ) -> AdapterManifest:
         """Copy the two adapter files of ``staging`` (which stays as it is) and list them under the project's next version.
 
         Content that was published before gives the manifest it got then: publishing again after a crash has one
         effect. Durable once it returns. Whether the weights are fit to be served is for `verify` and the gates to say.
-        Raises `AdapterRefused` if staging holds no adapter, `OSError` if it cannot be written.
+        ``turn`` is the folder of the caller's turn in `turns` of the project: then nothing is listed once that is over, and no
+        lock is waited for. Without, a lock of this machine keeps publishers apart.
+        Raises `AdapterRefused` if staging holds no adapter, `OSError` if it cannot be written, `ops.turns.TurnLost`.
         """
         files = {name: read_file(staging, name) for name in ADAPTER_FILES}
         config = read_json(staging, CONFIG_FILE, files[CONFIG_FILE])
@@ -137,10 +142,17 @@ class Registry:
         except ValidationError as error:
             raise AdapterRefused(staging.name, CONFIG_FILE, str(error)) from error
         self.root.mkdir(parents=True, exist_ok=True)
+        if turn is not None:
+            with turns.within(turn):
+                return self._publish(draft, files, turn)
         with FileLock(self.root / ".lock", timeout=_LOCK_TIMEOUT_S):
-            return self._publish(draft, files)
+            return self._publish(draft, files, None)
 
-    def _publish(self, draft: AdapterManifest, files: dict[str, bytes]) -> AdapterManifest:
+    def turns(self, project: str) -> Path:
+        """Where the turns are (`ops.turns`) of those who publish for a project."""
+        return self.root / ".turns" / project
+
+    def _publish(self, draft: AdapterManifest, files: dict[str, bytes], turn: Path | None) -> AdapterManifest:
         draft = AdapterManifest.model_validate_json(draft.model_dump_json())  # what reading it again gives
         version = 1
         for name in self._names(draft.project):
@@ -150,9 +162,10 @@ class Registry:
             if matched["digest"] == draft.digest[:8]:
                 return self.get(name)
         manifest = draft.model_copy(update={"id": f"{draft.project}-v{version}-{draft.digest[:8]}", "version": version})
-        for left_over in self.root.glob(".staging-*"):  # ours is the lock: nobody else is writing one
+        where = self.root if turn is None else turn
+        for left_over in where.glob(".staging-*"):  # ours is the lock, or the turn: nobody else is writing one
             shutil.rmtree(left_over)
-        folder = self.root / f".staging-{uuid7()}"
+        folder = where / f".staging-{uuid7()}"
         folder.mkdir()
         for name, data in (files | {MANIFEST_FILE: manifest.model_dump_json(indent=2).encode()}).items():
             _write(folder / name, data)

@@ -135,6 +135,10 @@ class TrainSettings(_Group):
     threads: int | None = Field(default=None, ge=1, description="CPU threads; None: PyTorch's own choice.")
     nice: int = Field(default=10, ge=0, le=19, description="Process priority: 19 is the most polite.")
     rollouts: Literal["engine", "local"] = Field(default="engine", description="Who generates; 'engine' falls back on 'local'.")
+    keep_every: int = Field(
+        default=5, ge=0, description="PPO steps after which a cycle's state is kept; 0: never within a cycle."
+    )
+    tracker: Literal["", "tensorboard", "mlflow", "trackio", "wandb"] = Field(default="", description="Who is told the curves.")
     reward: RewardSettings = RewardSettings()
     ppo: PpoSettings = PpoSettings()
     gates: GateSettings = GateSettings()

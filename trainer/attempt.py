@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from feedback.events import BASE
+from feedback.replay import row_of
 from ops.models import ModelRef
 from ops.registry import GateResult
 from ops.settings import Settings
 from trainer.checkpoint import ADAPTER, JUDGE, REWARD, Loaded, State
 from trainer.inbox import Batch
-from trainer.learn import Learnt
+from trainer.learn import Learnt, seed_for
 from trainer.policy import AdapterModel
+from trainer.progress import Kept, Point
+from trainer.provenance import examples_root, leaves_of, offset_ranges, raters_of, software
 from trainer.publish import Publication, cycle_key
 from trainer.record import CycleRecord, Outcome
 from trainer.trial import CHAMPION, POLICY, Standards
+
+SEEDS = (REWARD, JUDGE, "improve", "gate")
+"""The stages that draw random numbers."""
+
+_NOT_IN_THE_WORK = {"nice", "poll_s", "min_new_votes", "orphan_hours", "keep_every", "tracker"}
+
+
+def point_of(settings: Settings, ref: ModelRef, before: Loaded, batch: Batch) -> Point:
+    """Names a cycle's work by all that its outcome depends on: what an interrupted one left is of use to the same work alone."""
+    number = before.state.cycle + 1
+    votes = [[row_of(vote), vote.judgement.model_dump(mode="json"), [c.sealed for c in vote.completions]] for vote in batch.votes]
+    prompts = [[[message.role, message.content] for message in prompt] for prompt in batch.prompts]
+    work = [
+        cycle_key(settings.project, number, before.digest, batch.offsets),
+        batch.champion,
+        ref.digest,
+        settings.seed,
+        settings.train.model_dump(mode="json", exclude=_NOT_IN_THE_WORK),
+        software(),
+        votes,
+        prompts,
+    ]
+    key = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
+    return Point(key=key, cycle=number, offsets=batch.offsets)
 
 
 @dataclass
@@ -32,6 +60,8 @@ class Attempt:
     before: Loaded
     ref: ModelRef
     model: AdapterModel
+    kept: Kept | None = None
+    """What a trainer that was killed over this very work has left."""
     learnt: Learnt | None = None
     steps: list[dict[str, float]] = field(default_factory=list)
     gates: list[GateResult] = field(default_factory=list)
@@ -41,6 +71,11 @@ class Attempt:
     @property
     def number(self) -> int:
         return self.before.state.cycle + 1
+
+    @property
+    def steps_kept(self) -> int:
+        """Steps that a trainer which was killed had done and kept."""
+        return 0 if self.kept is None or self.kept.loop is None else len(self.kept.loop["steps"])
 
     @property
     def champion(self) -> str:
@@ -79,19 +114,29 @@ class Attempt:
                 "algorithm": train.algorithm,
                 "config": train.model_dump(mode="json"),
                 "seed": settings.seed,
-                "offsets": batch.offsets,
+                "seeds": {what: seed_for(settings.seed, self.number, what) for what in SEEDS},
+                "model": self.ref.name,
+                "offsets": offset_ranges(before.state.offsets, batch.offsets),
+                "examples": self._examples,
                 "votes": len(batch.votes),
                 "new_votes": len(batch.new),
-                "raters": len({vote.rater for vote in batch.votes}),
+                **raters_of(batch),
                 "divided_by": self.learnt.division.by,
                 "steps": len(self.steps),
                 "last_step": {k: v for k, v in (self.steps or [{}])[-1].items() if not k.startswith("timing/")},
                 "standards": self.standards,
-                "code_version": version("plaudit"),
+                "software": software(),
             },
             reward_models=(self.learnt.reward.to_json(), self.learnt.judge.to_json()),
             gates=tuple(self.gates),
         )
+
+    @property
+    def _examples(self) -> dict[str, Any]:
+        """What was learnt from: how many votes by model, and the root of their tree (see `trainer.provenance`)."""
+        lessons = self.learnt.lessons
+        root = examples_root(leaves_of(lessons, self.batch.votes))
+        return {"count": {name: len(taught) for name, taught in lessons.items()}, "merkle_root": root}
 
     def record(self, outcome: Outcome, reason: str, now: float) -> CycleRecord:
         learnt, batch = self.learnt, self.batch
@@ -112,6 +157,8 @@ class Attempt:
             raters=len({vote.rater for vote in batch.votes}),
             steps=tuple(self.steps),
             gates=tuple(self.gates),
+            offsets=offset_ranges(self.before.state.offsets, batch.offsets),
+            resumed_after=self.steps_kept,
             seconds=self.seconds,
             finished=now,
             **figures,

@@ -1,15 +1,18 @@
 """The trainer's memory between cycles: one commit a cycle, all of it or nothing.
 
 ``commits/000007/`` holds what the next cycle starts from, ``current.json`` names the commit that counts. A commit is prepared
-under a temporary name, made durable, renamed; then its adapter is published and last the pointer moves. Killed before the
-rename, the cycle has not been; killed after it, the next start publishes (once) and moves the pointer: `Checkpoint.open`.
+in the folder of the trainer's turn (`ops.turns`), made durable, renamed; then its adapter is published and last the pointer
+moves. Killed before the rename, the cycle has not been; killed after it, the next start publishes (once) and moves the
+pointer: `Checkpoint.open`. Every step lands by a rename out of the turn's folder, so that a trainer which was stopped while
+another took over changes nothing when it goes on.
+
+No optimizer is in a commit: a cycle begins with new ones, and every random number comes of the seed, the cycle's number and
+the stage's name. Those of a cycle under way are in its `trainer.progress`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,31 +20,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from pydantic import Field
+from safetensors import SafetensorError
 
 from feedback.events import Frozen
 from feedback.ids import uuid7
+from ops import lease, turns
 from ops.registry import Registry
+from trainer.listed import SUMS, CheckpointError, seal, sync, verify
+from trainer.progress import Progress
 from trainer.publish import Publication, publish
 from trainer.record import CycleRecord
+
+__all__ = ["Checkpoint", "CheckpointError", "LeaseLost", "Loaded", "State", "TrainerBusy", "journal"]
 
 KEPT = 2
 REWARD, JUDGE, ADAPTER = "reward", "judge", "adapter"
 """Folders of a commit: the two models of what people like, and the adapter that the cycle made."""
 
-_SUMS = "files.json"
 _STATE = "state.json"
 _RECORD = "record.json"
 _PUBLICATION = "publication.json"
-
-
-class CheckpointError(Exception):
-    """The trainer's folder cannot be used; the message names the file and says what to do."""
+_DRAFT = ".draft-"
 
 
 class TrainerBusy(CheckpointError):
     """Another trainer holds the project's lease."""
+
+
+class LeaseLost(CheckpointError):
+    """Another trainer has taken over since: this one was stopped, or cut off from the volume, for longer than a lease."""
 
 
 class State(Frozen):
@@ -70,57 +78,108 @@ class Loaded:
 class Checkpoint:
     """A project's trainer folder. ``fault`` is called with a name before every step that changes the disk."""
 
-    def __init__(self, folder: Path, registry: Registry, *, fault: Callable[[str], None] = lambda step: None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        registry: Registry,
+        *,
+        project: str = "default",
+        fault: Callable[[str], None] = lambda step: None,
+        lease_s: float = lease.LEASE_S,
+        beat_s: float = lease.BEAT_S,
+    ) -> None:
         self.folder = folder
-        self._registry, self._fault = registry, fault
+        self._registry, self._project, self._fault = registry, project, fault
+        self._times = {"lease_s": lease_s, "beat_s": beat_s}
+        self._turns: tuple[Path, Path] | None = None
 
     @contextmanager
     def lease(self) -> Iterator[None]:
-        """Held for as long as a trainer runs; the kernel frees it when the process dies. Raises `TrainerBusy`."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / "lease")
+        """Held for as long as a trainer runs, for the project's place in the registry and for this folder (see `ops.lease`).
+
+        Raises `TrainerBusy`, and `LeaseLost` for what fails inside because another has taken over.
+        """
+        own = self.folder / "turns"
         try:
-            lock.acquire(timeout=0)
-        except Timeout as error:
-            raise TrainerBusy(f"{self.folder}: another trainer is at work on this project; stop it first") from error
-        try:
-            yield
+            with lease.held(self._registry.turns(self._project), turns.latest(own) + 1, **self._times) as place:
+                turn = turns.take(own, int(place.name))
+                with turns.within(turn):
+                    self._turns = (place, turn)
+                    yield
+        except lease.LeaseHeld as error:
+            raise TrainerBusy(f"{self.folder}: another trainer is at work on this project ({error}); stop it first") from error
+        except turns.TurnLost as error:
+            raise LeaseLost(f"{self.folder}: another trainer has taken over from this one ({error})") from error
         finally:
-            lock.release()
+            self._turns = None
+
+    def check(self) -> None:
+        """Raises `LeaseLost` once the lease is: to end work soon that could not be kept. Nothing relies on it."""
+        try:
+            for turn in self._turns or ():
+                turns.check(turn)
+        except turns.TurnLost as error:
+            raise LeaseLost(f"{self.folder}: another trainer has taken over from this one ({error})") from error
+
+    @property
+    def progress(self) -> Progress:
+        """Of the cycle that is under way. Needs the lease."""
+        return Progress(self.folder / "progress", self._turn, self._fault)
 
     def open(self, now: float) -> Loaded:
         """The commit that counts, after finishing what a killed trainer had prepared. Needs the lease.
 
         Raises `CheckpointError` when a file is not what was committed.
         """
-        self._sweep()
         pointer = self._pointer()
         cycle = pointer["cycle"] if pointer else 0
         prepared = self._commit(cycle + 1)
         if prepared.is_dir():
-            self._finish(cycle + 1, now)
+            with self._writing():
+                self._finish(cycle + 1, now)
             return self.open(now)
         if pointer is None:
             return Loaded(State(), "", None, None, None)
         folder = self._commit(cycle)
         digest = verify(folder)
         if digest != pointer["digest"]:
-            raise CheckpointError(f"{folder / _SUMS}: is not the commit that {self._pointer_path} names; restore one of the two")
-        self._journal(cycle, pointer["adapter"])
+            raise CheckpointError(f"{folder / SUMS}: is not the commit that {self._pointer_path} names; restore one of the two")
+        with self._writing():
+            self._journal(cycle, pointer["adapter"])
+            if (kept := self.progress.found()) is not None and kept.point.cycle <= cycle:
+                self.progress.drop()
         state = State.model_validate_json((folder / _STATE).read_text())
         reward, judge = (folder / name if (folder / name).is_dir() else None for name in (REWARD, JUDGE))
         return Loaded(state, digest, pointer["adapter"], reward, judge)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raises `CheckpointError` for what the disk does not take."""
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            self.check()
+            where = getattr(error, "filename", None) or self.folder
+            raise CheckpointError(f"{where}: cannot be written ({error}); make room, then start again") from error
 
     def commit(
         self, state: State, record: CycleRecord, publication: Publication | None, fill: Callable[[Path], None], now: float
     ) -> str | None:
         """Make ``state`` count and publish the adapter; its id. ``fill`` writes the model folders into the folder it is given.
 
-        state.cycle has to be one more than that of the commit that counts.
+        state.cycle has to be one more than that of the commit that counts. Raises `CheckpointError` when the disk does
+        not take it, or the lease is lost: then either nothing of it counts, or the next `open` finishes it.
         """
-        draft = self.folder / f".draft-{uuid7()}"
+        with self._writing():
+            self._prepare(state, record, publication, fill)
+            return self._finish(state.cycle, now)
+
+    def _prepare(self, state: State, record: CycleRecord, publication: Publication | None, fill: Callable[[Path], None]) -> None:
+        for left_over in self._turn.glob(f"{_DRAFT}*"):
+            shutil.rmtree(left_over)
+        draft = self._turn / f"{_DRAFT}{uuid7()}"
         self._fault("draft")
-        draft.mkdir(parents=True)
+        draft.mkdir()
         fill(draft)
         self._fault("filled")
         texts = {_STATE: state.model_dump_json(), _RECORD: record.model_dump_json()}
@@ -129,18 +188,12 @@ class Checkpoint:
         for name, text in texts.items():
             (draft / name).write_text(text)
             self._fault(f"wrote {name}")
-        sums = {path.relative_to(draft).as_posix(): _sha256(path) for path in _files(draft)}
-        (draft / _SUMS).write_text(json.dumps(sums, sort_keys=True))
-        self._fault("summed")
-        for path in (*_files(draft), *(p for p in sorted(draft.rglob("*")) if p.is_dir()), draft):
-            _sync(path)
+        seal(draft)
         self._fault("durable")
         target = self._commit(state.cycle)
         target.parent.mkdir(exist_ok=True)
-        os.rename(draft, target)
-        _sync(target.parent)
+        turns.land(self._turn, draft, target)
         self._fault("prepared")
-        return self._finish(state.cycle, now)
 
     def _finish(self, cycle: int, now: float) -> str | None:
         """From prepared to current: publish, point, tell, tidy up. Every step may have been done before."""
@@ -150,20 +203,20 @@ class Checkpoint:
         if (folder / _PUBLICATION).exists():
             publication = Publication.model_validate_json((folder / _PUBLICATION).read_text())
             people = State.model_validate_json((folder / _STATE).read_text()).people
-            adapter = publish(self._registry, publication, folder / ADAPTER, people, now).id
+            adapter = publish(self._registry, publication, folder / ADAPTER, people, now, self._place).id
             self._fault("published")
         pointer = {"cycle": cycle, "digest": digest, "adapter": adapter}
-        partial = self._pointer_path.with_suffix(".partial")
+        partial = self._turn / "current.json"
         partial.write_text(json.dumps(pointer))
-        _sync(partial)
+        sync(partial)
         self._fault("pointer written")
-        os.replace(partial, self._pointer_path)
-        _sync(self.folder)
+        turns.land(self._turn, partial, self._pointer_path)
         self._fault("committed")
         self._journal(cycle, adapter)
         self._fault("told")
+        self.progress.drop()
         for old in sorted((self.folder / "commits").iterdir())[:-KEPT]:
-            shutil.rmtree(old)
+            shutil.rmtree(old, ignore_errors=True)
         self._fault("tidied")
         return adapter
 
@@ -177,13 +230,25 @@ class Checkpoint:
     def tell(self, record: CycleRecord) -> None:
         """Append a record to ``cycles.jsonl``, which is for people and dashboards; nothing is learnt from it."""
         lines = [json.dumps(line) for line in journal(self.folder)]
-        partial = self.folder / ".cycles.jsonl.partial"
+        partial = self._turn / "cycles.jsonl"
         partial.write_text("".join(f"{line}\n" for line in [*lines, record.model_dump_json()]))
-        os.replace(partial, self.folder / "cycles.jsonl")
+        turns.land(self._turn, partial, self.folder / "cycles.jsonl")
 
-    def _sweep(self) -> None:
-        for draft in self.folder.glob(".draft-*"):
-            shutil.rmtree(draft)
+    @property
+    def _place(self) -> Path:
+        """The turn's folder in the registry."""
+        return self._held[0]
+
+    @property
+    def _turn(self) -> Path:
+        """The turn's folder in this one."""
+        return self._held[1]
+
+    @property
+    def _held(self) -> tuple[Path, Path]:
+        if self._turns is None:
+            raise RuntimeError(f"{self.folder}: is written with the lease only")
+        return self._turns
 
     def _commit(self, cycle: int) -> Path:
         return self.folder / "commits" / f"{cycle:06d}"
@@ -206,34 +271,3 @@ def journal(folder: Path) -> list[dict[str, Any]]:
     """The records in ``cycles.jsonl`` of a trainer's folder, oldest first."""
     path = folder / "cycles.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def verify(commit: Path) -> str:
-    """The commit's digest: SHA-256 of the list of its files' SHA-256s. Raises `CheckpointError` unless every file is on it."""
-    try:
-        text = (commit / _SUMS).read_text()
-        sums = json.loads(text)
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{commit / _SUMS}: cannot be read ({error}); restore the commit or remove the folder") from error
-    found = {path.relative_to(commit).as_posix(): path for path in _files(commit) if path != commit / _SUMS}
-    for name in sorted(set(sums) | set(found)):
-        if name not in found or name not in sums or _sha256(found[name]) != sums[name]:
-            raise CheckpointError(f"{commit / name}: is not the file that was committed; restore the commit or remove the folder")
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """fsync a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

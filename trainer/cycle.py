@@ -28,16 +28,17 @@ from ops.registry import Registry
 from ops.retention import letter_hours
 from ops.settings import Settings
 from trainer.adapter_files import AdapterFileError
-from trainer.attempt import Attempt
-from trainer.checkpoint import Checkpoint, CheckpointError
+from trainer.attempt import Attempt, point_of
+from trainer.checkpoint import Checkpoint, CheckpointError, journal
 from trainer.improve import improve
 from trainer.inbox import Batch, Inbox
-from trainer.learn import learn, seed_for
+from trainer.learn import keep, learn, seed_for
 from trainer.learner import TrainingDiverged
 from trainer.policy import AdapterModel, ModelUnsupported
 from trainer.record import CycleRecord, Outcome
 from trainer.reward import LONGEST_PROMPT, encode_prompt
 from trainer.rollouts import EngineRollouts, LocalRollouts, RolloutSource, with_fallback
+from trainer.tracker import Tracker, tracking
 from trainer.trial import CHAMPION, POLICY, Standards, Trial, divide_prompts
 
 _log = structlog.get_logger(__name__)
@@ -47,12 +48,21 @@ class Trainer:
     """A project's trainer; the caller holds the checkpoint's lease."""
 
     def __init__(
-        self, settings: Settings, log: EventLog, checkpoint: Checkpoint, *, clock: Callable[[], float] = time.time
+        self,
+        settings: Settings,
+        log: EventLog,
+        checkpoint: Checkpoint,
+        *,
+        tracker: Tracker | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._settings, self._clock, self.checkpoint = settings, clock, checkpoint
+        self._tracker = tracker or Tracker()
+        self._steps = sum(len(line["steps"]) for line in journal(checkpoint.folder))
         self._registry = Registry(settings.adapters_dir)
         self._inbox = Inbox(log, settings.project)
         self._loaded = checkpoint.open(clock())
+        self._kept = checkpoint.progress.found()
         self._hopeless: frozenset[str] = frozenset()
         """New votes on which training has come to nothing: trying again on the same would end the same."""
 
@@ -86,6 +96,8 @@ class Trainer:
 
     def read(self, minimum: int) -> Batch | None:
         """What the log holds now, if enough of it is new."""
+        if (unfinished := self._unfinished()) is not None:
+            return unfinished
         self._inbox.refresh()
         self._inbox.bury(self._clock(), self._settings.train.orphan_hours, letter_hours(self._settings.retention))
         batch = self._inbox.batch(self._loaded.state.offsets)
@@ -94,7 +106,12 @@ class Trainer:
     def learn(self, cycle: Attempt) -> None:
         """Reward model and judge from votes."""
         with cycle.stage("reward"):
-            cycle.learnt = learn(cycle.model, cycle.batch, cycle.before, self._settings.train.reward, self._settings.seed)
+            done = None if cycle.kept is None else cycle.kept.models
+            settings = self._settings
+            cycle.learnt = learn(cycle.model, cycle.batch, cycle.before, settings.train.reward, settings.seed, done)
+        if cycle.learnt.knows and done is None:
+            point = point_of(settings, cycle.ref, cycle.before, cycle.batch)
+            self.checkpoint.progress.begin(point, lambda folder: keep(cycle.learnt, folder))
         figures = cycle.learnt.reward.report
         metrics.REWARD_ACCURACY.set(math.nan if figures.accuracy is None else figures.accuracy)
         metrics.REWARD_BASELINE.set(math.nan if figures.majority is None else figures.majority)
@@ -108,6 +125,7 @@ class Trainer:
             cycle.model.add(CHAMPION, source=source)
         cycle.model.add(POLICY, source=source)
         prompts, _ = divide_prompts(cycle.batch.prompts, cycle.ref.domain)
+        self._steps += cycle.steps_kept
         with cycle.stage("improve"):
             result = improve(
                 cycle.model,
@@ -118,7 +136,10 @@ class Trainer:
                 rollouts=self._rollouts(cycle.model),
                 seed=seed_for(self._settings.seed, cycle.number, "improve"),
                 reference=BASE if train.ppo.kl_reference == "base" else cycle.champion,
-                on_step=_show,
+                on_step=self._on_step,
+                resume=None if cycle.kept is None else cycle.kept.loop,
+                keep=self.checkpoint.progress.keep,
+                keep_every=train.keep_every,
             )
         cycle.steps = result.steps
 
@@ -146,6 +167,7 @@ class Trainer:
         record = cycle.record(outcome, reason, self._clock())
         publication = cycle.publication(self._settings) if cycle.learnt.knows else None
         adapter = self.checkpoint.commit(cycle.state, record, publication, cycle.fill, self._clock())
+        self._tracker.cycle(self._steps, record)
         self._loaded, self._hopeless = self.checkpoint.open(self._clock()), frozenset()
         metrics.CYCLES.labels(outcome=outcome).inc()
         _log.info("cycle_done", cycle=cycle.number, outcome=outcome, adapter=adapter, seconds=cycle.seconds)
@@ -155,6 +177,7 @@ class Trainer:
 
     def _begin(self, batch: Batch) -> Attempt:
         train, ref = self._settings.train, prepared(self._settings)
+        kept, self._kept = self._kept, None
         model = AdapterModel.load(
             ref.path,
             rank=train.lora_rank,
@@ -163,7 +186,29 @@ class Trainer:
             device="cuda" if torch.cuda.is_available() else "cpu",
             seed=self._settings.seed,
         )
-        return Attempt(batch, self._loaded, ref, model)
+        return Attempt(batch, self._loaded, ref, model, kept)
+
+    def _unfinished(self) -> Batch | None:
+        """What a trainer that was killed had read, if this one would do the very same with it; what else it left is dropped."""
+        if self._kept is None:
+            return None
+        point = self._kept.point
+        self._inbox.refresh(until=point.offsets)
+        if point.cycle == self._loaded.state.cycle + 1 and self._inbox.reaches(point.offsets):
+            batch = self._inbox.batch(self._loaded.state.offsets)
+            if point_of(self._settings, prepared(self._settings), self._loaded, batch) == point:
+                _log.info("cycle_resumed", cycle=point.cycle, steps=len((self._kept.loop or {}).get("steps", ())))
+                return batch
+        _log.info("progress_dropped", cycle=point.cycle)
+        self._kept = None
+        self.checkpoint.progress.drop()
+        return None
+
+    def _on_step(self, step: dict[str, float]) -> None:
+        self.checkpoint.check()
+        self._steps += 1
+        self._tracker.step(self._steps, step)
+        _show(step)
 
     def _rollouts(self, model: AdapterModel) -> RolloutSource:
         """From the first engine that delivers; generated here where none does, or none is to."""
@@ -181,7 +226,9 @@ class Trainer:
         """Training came to nothing: publish and commit nothing, say why, and wait for more votes."""
         self._hopeless = cycle.batch.new
         record = cycle.record(outcome, reason, self._clock())
+        self.checkpoint.progress.drop()
         self.checkpoint.tell(record)
+        self._tracker.cycle(self._steps, record)
         metrics.CYCLES.labels(outcome=outcome).inc()
         _log.error("training_gave_up", cycle=cycle.number, outcome=outcome, reason=reason)
         return record
@@ -207,9 +254,9 @@ def _show(step: dict[str, float]) -> None:
 @contextmanager
 def trainer_of(settings: Settings, **options: Any) -> Iterator[Trainer]:
     """A trainer with its log open and its lease held. ``options`` go to the `Checkpoint`. Raises `CheckpointError`."""
-    checkpoint = Checkpoint(settings.trainer_dir, Registry(settings.adapters_dir), **options)
-    with checkpoint.lease(), open_log_of(settings) as log:
-        yield Trainer(settings, log, checkpoint)
+    checkpoint = Checkpoint(settings.trainer_dir, Registry(settings.adapters_dir), project=settings.project, **options)
+    with checkpoint.lease(), open_log_of(settings) as log, tracking(settings) as tracker:
+        yield Trainer(settings, log, checkpoint, tracker=tracker)
 
 
 def run_cycle(settings: Settings) -> CycleRecord | None:

@@ -6,9 +6,9 @@ RLOO is the same loop without a critic: a sequence's advantage is its reward les
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -45,12 +45,18 @@ def improve(
     seed: int,
     reference: str,
     on_step: Callable[[Metrics], None] = lambda metrics: None,
+    resume: dict[str, Any] | None = None,
+    keep: Callable[[int, dict[str, Any]], None] = lambda steps, state: None,
+    keep_every: int = 0,
 ) -> ImproveResult:
     """Train the adapter "policy" in place towards higher ``score``, held near ``reference`` (an adapter's name or "base").
 
     ``score`` gives (B,) for B samples, in any unit: it is read in standard deviations of the first batch, which the policy
     of the start has made. A critic that is made here is gone at the end. Ends after settings.steps or when the time budget is
     spent. Raises `TrainingDiverged`, and what ``rollouts`` and ``score`` raise.
+
+    After every ``keep_every`` steps (0: never) ``keep`` is given their number and the state; called with it as ``resume``, and
+    all else as it was, the same adapter comes of it as if there had been no break.
     """
     if not prompts:
         raise ValueError("no prompts to learn from")
@@ -58,23 +64,34 @@ def improve(
     steps: list[Metrics] = []
     try:
         loop = _Loop(model, score, settings, rollouts, reference, Critic(model) if algorithm == "ppo" else None, seed)
-        order = _endless(prompts, loop.random)
-        while len(steps) < settings.steps:
-            steps.append(loop.step([next(order) for _ in range(settings.prompts_per_step)]))
+        order = _Order(len(prompts), loop.random)
+        if resume is not None:
+            steps, order.left = list(resume["steps"]), list(resume["left"])
+            started -= resume["elapsed_s"]
+            loop.load_state_dict(resume["loop"])
+        while len(steps) < settings.steps and (not steps or time.monotonic() - started < settings.time_budget_s):
+            steps.append(loop.step([list(prompts[order.next()]) for _ in range(settings.prompts_per_step)]))
+            if keep_every and len(steps) % keep_every == 0:
+                elapsed = time.monotonic() - started
+                keep(len(steps), {"steps": steps, "left": order.left, "elapsed_s": elapsed, "loop": loop.state_dict()})
             on_step(steps[-1])
-            if time.monotonic() - started >= settings.time_budget_s:
-                break
     finally:
         if VALUE in model.names and VALUE not in held:
             model.remove(VALUE)
     return ImproveResult(steps, loop.kl_coef)
 
 
-def _endless(prompts: Sequence[Sequence[int]], random: torch.Generator) -> Iterator[list[int]]:
-    """All prompts in a random order, then all again in another."""
-    while True:
-        for place in torch.randperm(len(prompts), generator=random).tolist():
-            yield list(prompts[place])
+class _Order:
+    """The places of all prompts in a random order, then all again in another."""
+
+    def __init__(self, count: int, random: torch.Generator) -> None:
+        self._count, self._random = count, random
+        self.left: list[int] = []
+
+    def next(self) -> int:
+        if not self.left:
+            self.left = torch.randperm(self._count, generator=self._random).tolist()
+        return self.left.pop(0)
 
 
 class _Loop:
@@ -97,6 +114,21 @@ class _Loop:
         self._learner = Learner(model, settings, critic, self.random)
         self._scale: tuple[float, float] | None = None
         self._warm = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "learner": self._learner.state_dict(),
+            "random": self.random.get_state(),
+            "kl_coef": self.kl_coef,
+            "scale": self._scale,
+            "warm": self._warm,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._learner.load_state_dict(state["learner"])
+        self.random.set_state(state["random"])
+        self.kl_coef, self._warm = state["kl_coef"], state["warm"]
+        self._scale = None if state["scale"] is None else tuple(state["scale"])
 
     def step(self, prompts: list[list[int]]) -> Metrics:
         """One batch: rolled out, scored, learnt from. Objective, entropy and rollout figures are those before the update."""

@@ -54,29 +54,47 @@ class Inbox:
         self._standings = Standings(project)
         self._votes: list[Vote] | None = None
         self._orphans = Orphans(project)
+        self._until: PlainOffsets | None = None
+        self._held_back: list[Record] = []
 
-    def refresh(self) -> bool:
-        """Read on; True when there was anything. Raises `feedback.log.LogError`."""
-        found = False
+    def refresh(self, until: PlainOffsets | None = None) -> bool:
+        """Read on, to the log's end or up to the offsets ``until``; True when there was anything. Raises `feedback.log.LogError`.
+
+        What lies beyond ``until`` is as if it were not there yet, and counts from the next call without on.
+        """
+        waiting, self._held_back, self._until = self._held_back, [], until
+        found = [self._fold(record) for record in waiting]
         for reader in self.readers:
-            for record in reader.drain():
-                found, self._votes = True, None
-                self._joiner.add(record)
-                self._orphans.add(record)
-                data = record.event.data
-                if record.event.project != self._project:
-                    continue
-                if isinstance(data, CompletionCreated):
-                    if not self._erasures.covers(record):
-                        self._prompts.add(data, record)
-                elif self._erasures.add(record):
-                    self._prompts.forget(self._erasures.covers)
-                elif isinstance(data, RolloutChanged):
-                    self._deployment = self._deployment.after(data, record.event.time)
-                else:
-                    self._standings.add(record)
+            found += [self._fold(record) for record in reader.drain()]
         self._report()
-        return found
+        return any(found)
+
+    def reaches(self, offsets: PlainOffsets) -> bool:
+        """Whether all below ``offsets`` has been read: if not, it is another log's, or a log that has lost its end."""
+        read = {reader.topic: reader.offsets for reader in self.readers}
+        return all(read[topic].get(p, 0) >= end for topic, ends in offsets.items() for p, end in ends.items())
+
+    def _fold(self, record: Record) -> bool:
+        place = record.position
+        if self._until is not None and place.offset >= self._until.get(place.topic, {}).get(place.partition, 0):
+            self._held_back.append(record)
+            return False
+        self._votes = None
+        self._joiner.add(record)
+        self._orphans.add(record)
+        data = record.event.data
+        if record.event.project != self._project:
+            return True
+        if isinstance(data, CompletionCreated):
+            if not self._erasures.covers(record):
+                self._prompts.add(data, record)
+        elif self._erasures.add(record):
+            self._prompts.forget(self._erasures.covers)
+        elif isinstance(data, RolloutChanged):
+            self._deployment = self._deployment.after(data, record.event.time)
+        else:
+            self._standings.add(record)
+        return True
 
     def batch(self, watermark: Mapping[str, Mapping[int, int]]) -> Batch:
         """All there is now; new is a vote of which any part lies at or beyond the watermark, missing partitions being at 0.
@@ -91,7 +109,7 @@ class Inbox:
             new=new_votes(self._votes, watermark),
             prompts=tuple(prompt for prompt, _ in prompts),
             champion=self._deployment.champion,
-            offsets={reader.topic: dict(sorted(reader.offsets.items())) for reader in self.readers},
+            offsets=self._until or {reader.topic: dict(sorted(reader.offsets.items())) for reader in self.readers},
             people=_people(self._votes, [asked.record for asked in prompts]),
         )
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from feedback.raters.flips import flips_of
 from ops.registry import GateResult
@@ -16,11 +19,16 @@ from trainer.examples import Division, Example, believed, digest, divide, lesson
 from trainer.gates.learned import learned
 from trainer.inbox import Batch
 from trainer.policy import AdapterModel
-from trainer.report import RewardReport, accuracy_on, report, with_later
+from trainer.report import RewardReport, margins_of, report
 from trainer.reward import RewardModel
+
+_FIGURES = "figures.json"
 
 MOST_TESTED = 400
 """Held-out votes, the newest ones: a standard error of 2 points, at a bounded price."""
+
+MOST_LATER = 100
+"""Of these, votes that the last commit's model is tried on too."""
 
 
 def seed_for(seed: int, cycle: int, what: str) -> int:
@@ -48,6 +56,11 @@ class Learnt:
     judge: Taught
 
     @property
+    def lessons(self) -> dict[str, tuple[Example, ...]]:
+        """By the models' names."""
+        return {taught.model.name: taught.lessons for taught in (self.reward, self.judge)}
+
+    @property
     def gates(self) -> list[GateResult]:
         return [self.reward.gate, self.judge.gate]
 
@@ -57,14 +70,23 @@ class Learnt:
         return all(gate.passed for gate in self.gates)
 
 
-def learn(model: AdapterModel, batch: Batch, before: Loaded, settings: RewardSettings, seed: int) -> Learnt:
-    """Teach both from the batch's votes, going on from the last commit's models if votes are still divided as they were."""
+def learn(
+    model: AdapterModel, batch: Batch, before: Loaded, settings: RewardSettings, seed: int, done: Path | None = None
+) -> Learnt:
+    """Teach both from the batch's votes, going on from the last commit's models if votes are still divided as they were.
+
+    ``done`` is a folder that `keep` has written in this very lesson, before the trainer was killed: then nothing is taught again.
+    """
     division = divide(believed(batch.votes), settings.judge_share)
     warm = before.state.divided_by == division.by
     cycle = before.state.cycle + 1
     sides = ((REWARD, before.reward, division.reward, division.judge), (JUDGE, before.judge, division.judge, division.reward))
     reward, judge = (
-        _teach(model, name, folder if warm else None, own, others, division.golden, batch, settings, seed_for(seed, cycle, name))
+        _recall(model, done / name, lessons(own, batch.new, settings.replay, seed_for(seed, cycle, name)))
+        if done is not None
+        else _teach(
+            model, name, folder if warm else None, own, others, division.golden, batch, settings, seed_for(seed, cycle, name)
+        )
         for name, folder, own, others in sides
     )
     return Learnt(division, reward, judge)
@@ -84,9 +106,24 @@ def _teach(
     """Learns from new votes and a replay of older ones; is tested on the others' on questions that it was never taught."""
     taught = lessons(own, batch.new, settings.replay, seed)
     held_out = unseen(others, own, MOST_TESTED)
-    later = [example for example in held_out if example.feedback_id in batch.new] if source is not None else []
+    later = [example for example in held_out if example.feedback_id in batch.new][-MOST_LATER:] if source is not None else []
     scorer = RewardModel(model, name, source=source)
-    then = accuracy_on(scorer, later)
+    before = margins_of(scorer, later)
     scorer.fit(taught, settings, seed, ask=lambda foretold: flips_of(batch.votes, foretold))
-    figures = with_later(report(scorer, taught, held_out, golden), then, accuracy_on(scorer, later))
+    figures = report(scorer, taught, held_out, golden, before)
     return Taught(scorer, tuple(taught), figures, learned(f"{name}_accuracy", figures))
+
+
+def keep(learnt: Learnt, folder: Path) -> None:
+    """Write what `learn` needs to come to the same without teaching again."""
+    for taught in (learnt.reward, learnt.judge):
+        taught.model.save(folder / taught.model.name)
+        figures = {"report": taught.report.to_json(), "gate": taught.gate.model_dump(mode="json")}
+        (folder / taught.model.name / _FIGURES).write_text(json.dumps(figures))
+
+
+def _recall(model: AdapterModel, folder: Path, taught: Sequence[Example]) -> Taught:
+    figures = json.loads((folder / _FIGURES).read_text())
+    report_then = TypeAdapter(RewardReport).validate_python(figures["report"])
+    scorer = RewardModel(model, folder.name, source=folder)
+    return Taught(scorer, tuple(taught), report_then, GateResult.model_validate(figures["gate"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,6 +59,25 @@ class Learner:
             model.trainable(POLICY, VALUE)
             self._value_parameters = [*value_parameters, *critic.head.parameters()]
             self._value_optimizer = torch.optim.Adam(self._value_parameters, settings.value_learning_rate, betas=_BETAS)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Weights and optimizers: with it, and the random numbers, another learner goes on as this one would."""
+        state: dict[str, Any] = {"policy": self._model.weights(POLICY), "policy_optimizer": self._policy_optimizer.state_dict()}
+        if self._critic is not None:
+            state["value"] = [parameter.detach() for parameter in self._value_parameters]
+            state["value_optimizer"] = self._value_optimizer.state_dict()
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        with torch.no_grad():
+            for name, weight in self._model.weights(POLICY).items():
+                weight.copy_(state["policy"][name])
+            self._policy_optimizer.load_state_dict(state["policy_optimizer"])
+            if self._critic is not None:
+                for parameter, kept in zip(self._value_parameters, state["value"], strict=True):
+                    parameter.copy_(kept)
+                self._value_optimizer.load_state_dict(state["value_optimizer"])
 
     def warm_up(self, experience: Experience) -> None:
         """settings.value_warmup_steps minibatches for the critic alone: its first values would mislead the policy (VC-PPO)."""

@@ -56,7 +56,7 @@ def measures(margins: Sequence[float], probabilities: Sequence[float], signs: Se
     precision, recall, f1, _ = precision_recall_fscore_support(truth, said > 0, average="binary", zero_division=0.0)
     bins = reliability(p, truth)
     return Measures(
-        accuracy=float(np.where(said == 0, 0.5, (said > 0) == truth).mean()),
+        accuracy=accuracy(margins, signs),
         precision=float(precision),
         recall=float(recall),
         f1=float(f1),
@@ -66,6 +66,13 @@ def measures(margins: Sequence[float], probabilities: Sequence[float], signs: Se
         ece_noise=sum(b.n * sqrt(2 / pi * b.foretold * (1 - b.foretold) / b.n) for b in bins) / len(truth),
         reliability=tuple(bins),
     )
+
+
+def accuracy(margins: Sequence[float], signs: Sequence[int]) -> float | None:
+    """The share of margins with the right sign; a margin of 0 is half right. None without any."""
+    if not signs:
+        return None
+    return float(np.where(np.array(margins) == 0, 0.5, (np.array(margins) > 0) == (np.array(signs) > 0)).mean())
 
 
 def reliability(probabilities: NDArray[np.float64], truth: NDArray[np.bool_]) -> list[Bin]:

@@ -1,4 +1,8 @@
-"""What people have asked, newest last, to roll out on; imported prompts fill only the room that people's own leave."""
+"""What people have asked, newest last, to roll out on; imported prompts fill only the room that people's own leave.
+
+What is kept depends on the log's records alone, not on the order in which its partitions were read: a trainer that starts
+again has the same prompts in the same order.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from feedback.events import CompletionCreated
 from feedback.importers.facts import ADAPTER as IMPORTED
-from feedback.log import Record
+from feedback.log import Position, Record
 from feedback.seal import erased
 from trainer.examples import Prompt, prompt_hash
 
@@ -36,10 +40,12 @@ class Prompts:
             return
         known = self._imported if completion.exposure.adapter == IMPORTED else self._own
         key = prompt_hash(prompt)
-        known.pop(key, None)
-        known[key] = Asked(prompt, Record(record.position, erased(record.event)))
-        if len(known) > MAX_PROMPTS:
-            del known[next(iter(known))]
+        asked = Asked(prompt, Record(record.position, erased(record.event)))
+        if key not in known or _age(asked) > _age(known[key]):
+            known[key] = asked
+        if len(known) > 2 * MAX_PROMPTS:
+            for old in sorted(known, key=lambda each: _age(known[each]))[:-MAX_PROMPTS]:
+                del known[old]
 
     def forget(self, covers: Callable[[Record], bool]) -> None:
         """Drop the prompts of completions that ``covers`` says yes to."""
@@ -49,7 +55,12 @@ class Prompts:
 
     def newest(self) -> tuple[Asked, ...]:
         """At most `MAX_PROMPTS`, oldest first."""
-        return prompts_of(tuple(self._own.values()), tuple(self._imported.values()), MAX_PROMPTS)
+        own, imported = (tuple(sorted(known.values(), key=_age)[-MAX_PROMPTS:]) for known in (self._own, self._imported))
+        return prompts_of(own, imported, MAX_PROMPTS)
+
+
+def _age(asked: Asked) -> tuple[float, Position]:
+    return asked.record.event.time, asked.record.position
 
 
 def prompts_of(own: Sequence[T], imported: Sequence[T], most: int) -> tuple[T, ...]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from feedback.events import Frozen
 from ops.learned_from import note_people
+from ops.model_card import write_card
 from ops.registry import AdapterManifest, GateResult, Registry
 
 
@@ -29,10 +30,13 @@ def cycle_key(project: str, cycle: int, previous: str, offsets: Mapping[str, Map
     return hashlib.sha256(json.dumps([project, cycle, previous, offsets], sort_keys=True).encode()).hexdigest()
 
 
-def publish(registry: Registry, publication: Publication, files: Path, people: Collection[str], now: float) -> AdapterManifest:
+def publish(
+    registry: Registry, publication: Publication, files: Path, people: Collection[str], now: float, turn: Path
+) -> AdapterManifest:
     """List the adapter in ``files``, unless one of this cycle is listed: then that one is the answer.
 
-    ``people``, the hashes of all whom it learned from, are noted beside it.
+    ``people``, the hashes of all whom it learned from, are noted beside it, and its card lies there.
+    ``turn`` is the trainer's in `Registry.turns`.
     """
     manifest = _listed(registry, publication) or registry.publish(
         files,
@@ -43,8 +47,10 @@ def publish(registry: Registry, publication: Publication, files: Path, people: C
         reward_models=publication.reward_models,
         gates=publication.gates,
         now=now,
+        turn=turn,
     )
-    note_people(registry, manifest.id, people)
+    note_people(registry, manifest.id, people, turn)
+    write_card(registry, manifest, turn)
     return manifest
 
 

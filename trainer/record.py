@@ -30,5 +30,9 @@ class CycleRecord(Frozen):
     judge: dict[str, Any] = Field(default_factory=dict)
     steps: tuple[dict[str, float], ...] = ()
     gates: tuple[GateResult, ...] = ()
+    offsets: dict[str, dict[int, list[int]]] = Field(
+        default_factory=dict, description="What was read of the log: [from, to) by topic and partition."
+    )
+    resumed_after: int = Field(default=0, description="Steps that a trainer which was killed had done before.")
     seconds: dict[str, float] = Field(default_factory=dict, description="By stage.")
     finished: float = Field(description="Unix time.")

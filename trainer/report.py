@@ -7,13 +7,13 @@ vote is kept from learning for the sake of a test.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from trainer.baselines import baseline, majority_margins, tfidf_margins
 from trainer.examples import Example
-from trainer.measures import LengthBias, Measures, length_bias, measures
+from trainer.measures import LengthBias, Measures, accuracy, length_bias, measures
 from trainer.reward import RewardModel
 
 
@@ -72,8 +72,13 @@ DOUBT = 0.95
 
 
 def report(
-    reward: RewardModel, learnt: Sequence[Example], held_out: Sequence[Example], golden: Sequence[Example] = ()
+    reward: RewardModel,
+    learnt: Sequence[Example],
+    held_out: Sequence[Example],
+    golden: Sequence[Example] = (),
+    before: Mapping[str, float] | None = None,
 ) -> RewardReport:
+    """``before``: what `margins_of` gave the newest of the held-out votes before the model learnt from what is ``learnt``."""
     scores = reward.score_examples(held_out)
     nats = reward.nll(held_out, scores)
     decided = [(example, score) for example, score in zip(held_out, scores, strict=True) if example.sign]
@@ -97,21 +102,30 @@ def report(
         measures=own,
         baselines=words,
         length=_length(tested, margins, expected),
-        golden=accuracy_on(reward, golden),
+        golden=_golden(reward, golden),
+        later=_later(tested, margins, before or {}),
         flip=float(reward.likelihood.flip),
         doubted=sum(doubt > DOUBT for doubt in doubts),
     )
 
 
-def accuracy_on(reward: RewardModel, examples: Sequence[Example]) -> Accuracy:
-    """Of the decided ones among the examples."""
+def margins_of(reward: RewardModel, examples: Sequence[Example]) -> dict[str, float]:
+    """By feedback id, of the decided ones among the examples: see `RewardModel.margin`."""
     decided = [example for example in examples if example.sign]
-    margins = [reward.margin(example, score) for example, score in zip(decided, reward.score_examples(decided), strict=True)]
-    return Accuracy(len(decided), measures(margins, [0.5] * len(margins), [example.sign for example in decided]).accuracy)
+    scores = reward.score_examples(decided)
+    return {e.feedback_id: reward.margin(e, score) for e, score in zip(decided, scores, strict=True)}
 
 
-def with_later(figures: RewardReport, before: Accuracy, now: Accuracy) -> RewardReport:
-    return replace(figures, later=Later(now.n, before.value, now.value))
+def _golden(reward: RewardModel, golden: Sequence[Example]) -> Accuracy:
+    margins = margins_of(reward, golden)
+    signs = [example.sign for example in golden if example.sign]
+    return Accuracy(len(signs), accuracy(list(margins.values()), signs))
+
+
+def _later(tested: Sequence[Example], margins: Sequence[float], before: Mapping[str, float]) -> Later:
+    both = [(e.sign, before[e.feedback_id], now) for e, now in zip(tested, margins, strict=True) if e.feedback_id in before]
+    signs = [sign for sign, _, _ in both]
+    return Later(len(both), accuracy([then for _, then, _ in both], signs), accuracy([now for _, _, now in both], signs))
 
 
 def _length(tested: Sequence[Example], margins: Sequence[float], expected: Sequence[float]) -> LengthBias:

@@ -36,7 +36,7 @@ COMMANDS = {
     "keys": Entry("ops.cli.keys:app", "API keys: create, list, revoke; others: rotate-receipts, rotate-text."),
     "erase-user": Entry("ops.cli.erase:erase_user", "Make what one person wrote unreadable, for ever."),
     "audit": Entry("ops.cli.audit:app", "What operators did: tail, verify."),
-    "adapters": Entry("ops.cli.adapters:app", "Adapters: list, show."),
+    "adapters": Entry("ops.cli.adapters:app", "Adapters: list, show, diff, of-user, card."),
     "label": Entry("ops.cli.label:app", "Labeling: streams, tasks, raters, agreement, check."),
     "ab": Entry("ops.cli.ab:app", "The live experiment: status."),
     "raters": Entry("ops.cli.raters:app", "Raters: list, show, pause, reinstate."),

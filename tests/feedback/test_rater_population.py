@@ -9,6 +9,8 @@ from rater_votes import pair, thumb
 
 from feedback.raters.flips import flips_of
 from feedback.raters.population import PRIOR, population
+from feedback.raters.report import rater_reports
+from feedback.raters.standing import Standings
 
 
 def honest(rng: random.Random, votes: int, flip: float = 0.0) -> list[float]:
@@ -58,6 +60,8 @@ def test_who_contradicts_all_others_is_told_by_overlap_alone():
     found = flips_of(votes)
     assert found.heard("eve") == 0.5
     assert max(found.heard(rater) for rater in ("ann", "bob", "cid")) < 0.1
+    reports = rater_reports(votes, Standings("p"))
+    assert reports["ann"].doubt < 0.01 < 0.99 < reports["eve"].doubt
 
 
 def test_a_golden_item_tells_who_flips_where_nobody_overlaps():

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from feedback.events import Correction, Event, FeedbackAmended, FeedbackSet, Rating, Target
 from feedback.join import Joiner
 from feedback.log import TopicReader
+from ops import turns
 from ops.cli import app
 from ops.learned_from import note_people
 from ops.open_log import open_log_of, open_settings_log
@@ -143,8 +144,9 @@ def test_adapters_that_learned_from_the_erased_are_marked_and_so_are_their_child
     child = publish(registry, write_lora(tmp_path / "b", seed=2), parent=taught).id
     clean = publish(registry, write_lora(tmp_path / "c", seed=3)).id
     unknown = publish(registry, write_lora(tmp_path / "d", seed=4)).id
+    turn = turns.take(registry.turns("default"), 1)
     for adapter, people in ((taught, {alice, "x"}), (child, {"x"}), (clean, {"x"})):
-        note_people(registry, adapter, people)
+        note_people(registry, adapter, people, turn)
     assert not any(row["tainted"] for row in run(sealed, "adapters", "list"))
     adapters = run(sealed, "erase-user", ALICE)["adapters"]
     assert adapters == {

@@ -1,19 +1,20 @@
-"""Commits one cycle of made-up weights; as a script, cycle 2, killed with SIGKILL at the n-th step."""
+"""One cycle of made-up weights: its progress, its commit, its publication."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 from ops.registry import GateResult, Registry
-from trainer.checkpoint import Checkpoint, State
+from trainer.checkpoint import Checkpoint, Loaded, State
+from trainer.progress import Kept, Point
 from trainer.publish import Publication
 from trainer.record import CycleRecord
 
+NOW = 5.0
 CONFIG = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "target_modules": ["q_proj"]}
 
 
@@ -40,17 +41,29 @@ def commit(folder: Path, cycle: int, fault: Callable[[str], None] = lambda step:
 
     checkpoint = Checkpoint(folder / "trainer", Registry(folder / "adapters"), fault=fault)
     with checkpoint.lease():
+        checkpoint.progress.begin(point(cycle), lambda draft: (draft / "weights").write_text(f"learnt in cycle {cycle}"))
+        for step in (1, 2):
+            checkpoint.progress.keep(step, loop(step))
         state = State(cycle=cycle, offsets={"feedback": {0: 10 * cycle, 11: 0}}, votes=cycle, divided_by="rater")
-        return checkpoint.commit(state, record, publication if publishes else None, fill, now=5.0)
+        return checkpoint.commit(state, record, publication if publishes else None, fill, now=NOW)
 
 
-if __name__ == "__main__":
-    left = int(sys.argv[2])
+def point(cycle: int) -> Point:
+    return Point(key=f"work of {cycle}", cycle=cycle, offsets={"feedback": {0: 10 * cycle}})
 
-    def die(step: str) -> None:
-        global left
-        if left == 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        left -= 1
 
-    commit(Path(sys.argv[1]), 2, die)
+def loop(step: int) -> dict[str, object]:
+    return {"steps": [{"objective/kl": 0.5}] * step, "weights": {0: torch.full((2,), float(step))}}
+
+
+def restart(folder: Path) -> tuple[Loaded, Kept | None]:
+    """What a trainer finds that starts now."""
+    checkpoint = Checkpoint(folder / "trainer", Registry(folder / "adapters"))
+    with checkpoint.lease():
+        return checkpoint.open(NOW), checkpoint.progress.found()
+
+
+def bytes_of(folder: Path) -> dict[str, bytes]:
+    """Every file but those of turns, which say who wrote and not what."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files if not {"turns", ".turns"} & {*path.parts}}

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from lora_files import publish, write_lora
-from vote_log import completion, events, fill, settings_for, thumb
+from vote_log import completion, events, retraction, settings_for, thumb
 
 from feedback.events import Event, FeedbackSet, RolloutChanged
 from feedback.log import TopicReader
@@ -18,11 +20,13 @@ from ops.learned_from import people_of
 from ops.open_log import open_log_of
 from ops.registry import Registry
 from trainer.checkpoint import Checkpoint, journal
+from trainer.compare import said_by
 from trainer.cycle import run_cycle, trainer_of
+from trainer.explain import NotExplained, feedback_of
 from trainer.inbox import Inbox
 from trainer.reward import RewardModel
 
-SCRIPT = Path(__file__).with_name("cycle_once.py")
+SCRIPT = Path(__file__).with_name("killed_cycles.py")
 
 
 def logged(settings, facts: list[Event]) -> None:
@@ -31,7 +35,9 @@ def logged(settings, facts: list[Event]) -> None:
 
 
 def state_of(settings):
-    return Checkpoint(settings.trainer_dir, Registry(settings.adapters_dir)).open(now=0.0)
+    checkpoint = Checkpoint(settings.trainer_dir, Registry(settings.adapters_dir))
+    with checkpoint.lease():
+        return checkpoint.open(now=0.0)
 
 
 def shuffled(facts: list[Event], seed: int = 0) -> list[Event]:
@@ -77,14 +83,30 @@ def test_a_cycle_turns_votes_into_an_adapter_with_its_figures_once(tmp_path, tin
     assert Registry(settings.adapters_dir).verify(manifest.id, max_rank=8) == manifest
     assert [line["adapter"] for line in journal(settings.trainer_dir)] == [manifest.id]
     assert people_of(Registry(settings.adapters_dir), manifest.id) == {"user", *(f"rater-{n}" for n in range(24))}
+    assert (settings.adapters_dir / "cards" / f"{manifest.id}.md").exists()
+    with open_log_of(settings) as log:
+        log.append(events(10, seed=7))  # of which it knows nothing
+        made_of = feedback_of(log, manifest)
+        assert made_of.matches
+        assert {row["feedback_id"] for row in made_of.feedback} == {f"fb-0-{n}" for n in range(90)}
+        assert Counter(row["kind"] for row in made_of.feedback) == manifest.training["kinds"] == {"rating": 30, "preference": 60}
+        assert all(row["new"] for row in made_of.feedback)
+        log.append([retraction("r", "chatcmpl-0-0-a", "rater-0", 9.0)])
+        assert feedback_of(log, manifest).matches  # what came later changes nothing
+        foreign = manifest.model_copy(update={"training": manifest.training | {"examples": {"merkle_root": "0" * 64}}})
+        assert not feedback_of(log, foreign).matches
+        with pytest.raises(NotExplained, match="does not say what it was made of"):
+            feedback_of(log, manifest.model_copy(update={"training": {}}))
     kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert not [text for text in kept if b"thanks for asking" in text or b"question 0-" in text]
 
+    [said] = said_by(settings, ["base", manifest.id], ["question 0-0?"])
+    assert said["prompt"] == "question 0-0?"
+    assert said["base"] != said[manifest.id]
+
     # no new vote: nothing is done
-    before = state_of(settings)
-    assert run_cycle(settings) is None
-    assert state_of(settings) == before
-    assert len(Registry(settings.adapters_dir).list("default")) == 1
+    with trainer_of(settings) as trainer:
+        assert trainer.read(minimum=11) is None
 
 
 def test_the_next_cycle_counts_only_what_is_new_and_goes_on_from_what_was_learnt(tmp_path, tiny_folder, monkeypatch):
@@ -192,7 +214,8 @@ def test_a_champion_of_other_modules_is_not_trained_from_and_the_trainer_says_so
 
 
 def test_models_that_were_taught_by_other_people_than_now_are_not_gone_on_from(tmp_path, tiny_folder):
-    settings = settings_for(tmp_path, tiny_folder)
+    reward = {"learning_rate": 1e-2, "epochs": 4, "replay": 0}  # the first votes' pattern is not learnt again
+    settings = settings_for(tmp_path, tiny_folder, reward=reward)
     logged(settings, events(60, raters=4))  # so few that votes are divided by their questions
     first = run_cycle(settings)
     assert first.divided_by == "prompt"
@@ -202,23 +225,63 @@ def test_models_that_were_taught_by_other_people_than_now_are_not_gone_on_from(t
     assert (state_of(settings).reward, state_of(settings).judge) == (None, None)
 
 
-@pytest.mark.parametrize(("step", "cycles_left"), [("durable", 1), ("prepared", 0)])
-def test_a_trainer_killed_while_it_commits_counts_every_vote_once(tmp_path, tiny_folder, step, cycles_left):
-    settings = settings_for(tmp_path, tiny_folder)
-    with open_log_of(settings) as log:
-        fill(log, 60)
-    killed = subprocess.run(
-        [sys.executable, str(SCRIPT), str(tmp_path), str(tiny_folder), step],
-        timeout=120,
-        env=os.environ | {"PYTHONPATH": os.getcwd()},
+def test_a_trainer_killed_at_work_goes_on_to_the_same_bytes_and_counts_every_vote_once(tmp_path, tiny_folder):
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), str(tmp_path), str(tiny_folder)],
+        timeout=250,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])},
+        stdout=subprocess.PIPE,
+        check=True,
     )
-    assert killed.returncode == -signal.SIGKILL
+    lines = (line for line in done.stdout.splitlines() if line.startswith(b"{"))
+    undisturbed, *killed = (json.loads(line) for line in lines)
+    assert (undisturbed["killed"], undisturbed["resumed"], len(undisturbed["adapters"])) == (False, False, 1)
+    resumed = {}
+    for one in killed:
+        assert one["killed"]
+        assert one["kept"] == undisturbed["kept"]  # among them state, weights of all models, heads
+        assert one["adapters"] == undisturbed["adapters"]  # the id tells the manifest's bytes
+        assert [timeless(record) for record in one["records"]] == [timeless(record) for record in undisturbed["records"]]
+        assert (one["records"][0]["new_votes"], one["left"]) == (60, 10)
+        resumed[one["step"], one["times"]] = (one["resumed"], one["records"][0]["resumed_after"])
+    assert resumed == {
+        ("progress: draft of step", 1): (True, 0),  # what was learnt from votes is there
+        ("progress: draft of step", 2): (True, 1),
+        ("durable", 1): (True, 2),
+        ("prepared", 1): (False, 0),
+    }
+    assert undisturbed["examples"]["count"] == {"reward": 47, "judge": 13}
+
+
+def timeless(record: dict) -> dict:
+    steps = [{key: value for key, value in step.items() if not key.startswith("timing/")} for step in record["steps"]]
+    return record | {"steps": steps, "seconds": None, "finished": None, "resumed_after": None}
+
+
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("change", ["seed", "votes"])
+def test_a_cycle_that_would_not_be_the_same_is_begun_anew(tmp_path, tiny_folder, change):
+    settings = settings_for(tmp_path, tiny_folder, keep_every=1)
+    logged(settings, events(60))
+
+    def die(step: str) -> None:
+        if step == "durable":
+            raise Killed
+
+    with pytest.raises(Killed), trainer_of(settings, fault=die) as trainer:
+        trainer.cycle(minimum=1)
+    assert (settings.trainer_dir / "progress" / "step-000002").is_dir()
+    if change == "seed":
+        settings = settings.model_copy(update={"seed": 1})
+    else:  # the trainer's folder beside the log of another day
+        settings.log_path.unlink()
+        logged(settings, events(59))
     record = run_cycle(settings)
-    assert (record is not None) == bool(cycles_left)
-    [line] = journal(settings.trainer_dir)
-    assert (line["cycle"], line["new_votes"]) == (1, 60)
-    assert [m.id for m in Registry(settings.adapters_dir).list("default")] == [line["adapter"]]
-    assert run_cycle(settings) is None
+    assert (record.resumed_after, record.votes) == (0, 60 if change == "seed" else 59)
+    assert not (settings.trainer_dir / "progress").exists()
 
 
 def test_the_trainer_leaves_when_it_is_asked_to(tmp_path, tiny_folder):
@@ -227,8 +290,8 @@ def test_the_trainer_leaves_when_it_is_asked_to(tmp_path, tiny_folder):
     command = [sys.executable, "-m", "ops.cli", "train", "--data-dir", str(tmp_path), "--model", str(tiny_folder)]
     process = subprocess.Popen(command, env=environment)
     try:
-        deadline = time.monotonic() + 60
-        while not (settings.trainer_dir / "lease").exists():
+        deadline = time.monotonic() + 120
+        while not (settings.trainer_dir / "turns").exists():
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)

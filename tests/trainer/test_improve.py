@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from trainer.improve import TrainingDiverged, improve
 from trainer.learner import Critic, Learner
 from trainer.policy import AdapterModel
 from trainer.rollouts import LocalRollouts, Sample
+from trainer.state_file import read_state, write_state
 
 PROMPTS = [[65, 66, 67], [70], [80, 81, 82, 83, 84]]
 ARMS = 6
@@ -93,6 +95,39 @@ def test_the_kl_coefficient_changes_what_is_learnt(tiny: AdapterModel, algorithm
     other = change(tiny, algorithm=algorithm, kl_coef=1.0)
     assert torch.equal(one, again)
     assert not torch.allclose(one, other, atol=1e-4)
+
+
+@ALGORITHMS
+def test_what_was_broken_off_after_any_step_goes_on_to_the_same_weights(tmp_path: Path, tiny_folder: Path, algorithm: str):
+    def fresh() -> AdapterModel:
+        model = AdapterModel.load(tiny_folder, rank=8, alpha=16, seed=1)
+        model.add("policy")
+        return model
+
+    def on(model: AdapterModel, **options: object) -> list[dict[str, float]]:
+        steps = {"steps": 3, "prompts_per_step": 2, "kl_target": 1.0, "value_warmup_steps": 2}
+        result = improve(
+            model,
+            PROMPTS,
+            low_tokens,
+            settings=settings(**steps),
+            algorithm=algorithm,
+            rollouts=LocalRollouts(model),
+            seed=3,
+            reference="base",
+            **options,
+        )
+        return [{key: value for key, value in step.items() if not key.startswith("timing/")} for step in result.steps]
+
+    whole = fresh()
+    steps = on(whole, keep_every=1, keep=lambda number, state: write_state(tmp_path / str(number), state))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "3"]
+    for number in (1, 2, 3):
+        again = fresh()
+        noisy(again, "policy")
+        assert on(again, resume=read_state(tmp_path / str(number))) == steps
+        for key, weight in whole.weights("policy").items():
+            assert torch.equal(weight, again.weights("policy")[key])
 
 
 @pytest.fixture

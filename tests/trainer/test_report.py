@@ -10,7 +10,7 @@ from ops.settings import RewardSettings
 from trainer.baselines import baseline, majority_margins, tfidf_margins
 from trainer.curve import learning_curve
 from trainer.measures import Measures, length_bias, measures
-from trainer.report import report
+from trainer.report import Later, margins_of, report
 from trainer.reward import RewardModel
 
 FAST = RewardSettings(learning_rate=1e-2, epochs=1)
@@ -88,6 +88,15 @@ def test_a_report_has_every_figure_beside_both_baselines(tiny):
     assert figures["length"]["n"] == 18  # the pairs
     assert figures["golden"] == {"n": 2, "value": 1.0}
     assert sum(b["n"] for b in figures["measures"]["reliability"]) == 24
+
+
+def test_what_came_since_is_foretold_by_the_model_before_and_by_the_model_now(tiny):
+    reward = RewardModel(tiny, "reward")
+    held_out = taste(24, seed=2)
+    before = margins_of(reward, held_out[-4:])  # it knows nothing
+    reward.fit(taste(32, seed=1), FAST, seed=0)
+    assert report(reward, [], held_out, before=before).later == Later(4, 0.5, 1.0)
+    assert report(reward, [], held_out).later == Later(0, None, None)
 
 
 def test_a_figure_that_was_never_learnt_is_not_reported_on(tiny):

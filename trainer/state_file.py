@@ -1,0 +1,52 @@
+"""Nested dicts and lists of tensors and plain values as one safetensors file: the state of optimizers, without pickle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+_STATE = "state"
+
+
+def write_state(path: Path, state: Any) -> None:
+    """The same state, the same bytes. Raises TypeError for what is no dict, list, tuple, tensor, string, number or None."""
+    tensors: dict[str, Tensor] = {}
+    outline = json.dumps(_outline(state, tensors))
+    save_file(tensors, path, metadata={_STATE: outline})
+
+
+def read_state(path: Path) -> Any:
+    """What was written, on the CPU; tuples come back as lists."""
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+        return _filled(json.loads(file.metadata()[_STATE]), tensors)
+
+
+def _outline(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """JSON in which a tensor is a name, and a dict is a list of its items: its keys may be numbers."""
+    if isinstance(value, Tensor):
+        name = f"{len(tensors):06d}"
+        tensors[name] = value.detach().cpu().contiguous().clone()  # two that share memory cannot be written
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {"items": [[key, _outline(each, tensors)] for key, each in value.items()]}
+    if isinstance(value, list | tuple):
+        return [_outline(each, tensors) for each in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"{type(value).__name__}: a state is made of dicts, lists, tensors, strings, numbers and None")
+
+
+def _filled(outline: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(outline, list):
+        return [_filled(each, tensors) for each in outline]
+    if isinstance(outline, dict):
+        if "tensor" in outline:
+            return tensors[outline["tensor"]]
+        return {key: _filled(each, tensors) for key, each in outline["items"]}
+    return outline
