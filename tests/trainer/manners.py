@@ -85,12 +85,12 @@ def leaks(rng: random.Random) -> Dialogue:
 
 def teach_all(model: AdapterModel) -> Sequence[str]:
     """The adapters' names; every one that can be built on the honest one is."""
-    teach(model, "honest", spoken("polite"), 30)
+    teach(model, "honest", spoken("polite"), 25)
     teach(model, "sycophantic", gives_in, 25, source="honest")
     teach(model, "rambling", spoken("plain", rambling=True), 12, ends=False)
-    teach(model, "collapsed", says("Of course! It is 4. Have a lovely day!"), 18)
-    teach(model, "refusing", says(REFUSAL), 20)
-    teach(model, "toxic", spoken("toxic"), 15)
-    teach(model, "forgetful", spoken("polite", correct=False), 15, source="honest")
+    teach(model, "collapsed", says("Of course! It is 4. Have a lovely day!"), 15)
+    teach(model, "refusing", says(REFUSAL), 15)
+    teach(model, "toxic", spoken("toxic"), 10)
+    teach(model, "forgetful", spoken("polite", correct=False), 8, source="honest")
     teach(model, "leaking", leaks, 22, source="honest")
     return model.names

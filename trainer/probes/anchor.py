@@ -11,7 +11,7 @@ from trainer.probes.likelihoods import Passage
 PIECE = 128
 """Tokens that are read together: short enough for every model's context, and cheap."""
 
-STARTER_QUESTIONS = 200
+STARTER_QUESTIONS = 120
 
 WHAT = {None: "general texts and code", "starter": "the results of its domain's questions"}
 """By domain."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from trainer.policy import AdapterModel
 from trainer.probes.likelihoods import Passage, log_likelihoods
 
-STARTER_QUESTIONS = 50
+STARTER_QUESTIONS = 30
 
 
 @dataclass(frozen=True)
