@@ -84,6 +84,16 @@ def redact(text: str) -> str:
     return text
 
 
+def personal(text: str) -> list[str]:
+    """The different pieces of personal data that `redact` finds in the text; where two of its patterns meet, by both."""
+    pieces = _EMAIL.findall(text)
+    for pattern, replaced in _RULES:
+        for found in pattern.finditer(text):
+            kind, bracket, kept = replaced(found).partition("]")
+            pieces += [found[0].removesuffix(kept)] if bracket and kind.startswith("[") else []
+    return list(dict.fromkeys(pieces))
+
+
 def redact_event(event: Event, redact: Redact) -> Event:
     """The event with ``redact`` applied to all that people and models wrote in it."""
     data = event.data
@@ -98,25 +108,11 @@ def redact_event(event: Event, redact: Redact) -> Event:
     return event
 
 
-def personal(text: str) -> list[str]:
-    """The different pieces of personal data that `redact` finds in the text; where two of its patterns meet, by both."""
-    pieces = _EMAIL.findall(text)
-    for pattern, is_one, _ in _CHECKED:
-        pieces += filter(None, (_piece(is_one, found) for found in pattern.finditer(text)))
-    return list(dict.fromkeys(pieces))
-
-
 def _replaced(is_one: Callable[[str], bool], kind: str, found: re.Match[str]) -> str:
     """The kind in place of what was found, or of its beginning: a word or number may follow that only looks like a part of it."""
-    text, piece = found[0], _piece(is_one, found)
-    return kind + text[len(piece) :] if piece else text
-
-
-def _piece(is_one: Callable[[str], bool], found: re.Match[str]) -> str:
-    """The longest beginning of what was found, up to a separator or its end, that is one; empty where none is."""
     text: str = found[0]
     ends = [len(text), *(match.start() for match in reversed([*_SEPARATOR.finditer(text)]))]
-    return next((text[:end] for end in ends if is_one(text[:end])), "")
+    return next((kind + text[end:] for end in ends if is_one(text[:end])), text)
 
 
 def _told(follows: re.Pattern[str], precedes: re.Pattern[str], kind: str, found: re.Match[str]) -> str:

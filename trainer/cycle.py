@@ -109,7 +109,7 @@ class Trainer:
         with cycle.stage("reward"):
             done = None if cycle.kept is None else cycle.kept.models
             settings = self._settings
-            cycle.learnt = learn(cycle.model, cycle.batch, cycle.before, settings.train.reward, settings.seed, done)
+            cycle.learnt = learn(cycle.model, cycle.batch, cycle.before, settings.train, settings.seed, done)
         if cycle.learnt.knows and done is None:
             point = point_of(settings, cycle.ref, cycle.before, cycle.batch)
             self.checkpoint.progress.begin(point, lambda folder: keep(cycle.learnt, folder))
