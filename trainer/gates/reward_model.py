@@ -1,4 +1,4 @@
-"""What a reward model has to pass before a policy learns from it: the first of the gates, one verdict for each thing asked."""
+"""What a reward model has to pass before a policy that learnt from it is served: one verdict for each thing asked."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trainer.report import RewardReport
 
 
 def reward_gates(name: str, report: RewardReport, gates: GateSettings) -> tuple[GateResult, ...]:
-    """``name``: "reward" or "judge", which each verdict's name begins with."""
+    """``name``: "reward" or "judge", which each verdict's name begins with. The first says whether it is worth learning from."""
     later, length, measures = report.later, report.length, report.measures
     return (
         learned(f"{name}_accuracy", report),
