@@ -36,15 +36,16 @@ def _figures(manifest: AdapterManifest) -> dict[str, Any]:
 
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Sides]:
-    one, two = _flat(a), _flat(b)
+    one, two = flat(a), flat(b)
     return {name: (one.get(name), two.get(name)) for name in dict.fromkeys([*one, *two]) if one.get(name) != two.get(name)}
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one, by dotted names."""
     if not isinstance(value, Mapping):
         return {prefix: value}
     return {
         name: each
         for key, inner in value.items()
-        for name, each in _flat(inner, f"{prefix}.{key}" if prefix else str(key)).items()
+        for name, each in flat(inner, f"{prefix}.{key}" if prefix else str(key)).items()
     }

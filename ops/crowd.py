@@ -61,19 +61,24 @@ class Crowd:
         self._model, self._max_tokens = model, max_tokens
         self._pair_share, self._stream_share = pair_share, stream_share
         self._queue: list[PersonLike] = []
+        self._answered: bool | None = None
+        """Whether anybody ever has; None: not known yet."""
         self.tally = Tally()
 
     async def close(self) -> None:
         await self._client.close()
 
     async def vote(self, votes: int, concurrency: int = 16) -> None:
-        """Gather ``votes`` acknowledged votes, ``concurrency`` people at a time; gives up after as many failures."""
+        """Gather ``votes`` acknowledged votes, ``concurrency`` people at a time.
+
+        Gives up after as many failures, or at once where nobody answers.
+        """
         goal, limit = self.tally.votes + votes, self.tally.failed_requests + max(20, votes)
         in_flight = 0
 
         async def worker() -> None:
             nonlocal in_flight
-            while self.tally.votes + in_flight < goal and self.tally.failed_requests < limit:
+            while self.tally.votes + in_flight < goal and self.tally.failed_requests < limit and self._answered is not False:
                 in_flight += 1
                 try:
                     await self._one_vote(self._next())
@@ -137,7 +142,7 @@ class Crowd:
     async def _create(self, person: PersonLike, messages: list[dict[str, str]], **extra: Any) -> Any:
         self.tally.requests += 1
         try:
-            return await self._client.chat.completions.create(
+            reply = await self._client.chat.completions.create(
                 model=self._model,
                 messages=messages,  # type: ignore[arg-type]
                 user=person.name,
@@ -145,8 +150,12 @@ class Crowd:
                 **extra,
             )
         except openai.OpenAIError as error:
+            if self._answered is None:
+                self._answered = not isinstance(error, openai.APIConnectionError)
             self._failed(error)
             return None
+        self._answered = True
+        return reply
 
     async def _tell(self, plaudit: dict[str, Any], judgement: dict[str, Any]) -> None:
         self.tally.requests += 1

@@ -51,6 +51,9 @@ class Holder:
     kernel: str
 
 
+_NOBODY = Holder("a machine not known", 0, "")
+
+
 @contextmanager
 def held(folder: Path, at_least: int = 1, *, lease_s: float = LEASE_S, beat_s: float = BEAT_S) -> Iterator[Path]:
     """Hold the lease on ``folder``; gives the own turn's folder, whose number is ``at_least`` that.
@@ -87,13 +90,20 @@ def _alive(folder: Path, number: int, lease_s: float) -> Holder | None:
         return None
     try:
         with (turn / _HOLDER).open("r+") as file:  # opening it makes NFS ask the server for its times
-            holder = Holder(**json.load(file))
+            holder = _read(file)
             if holder.kernel == _kernel() and _lock(file):
                 return None
             age = _since(folder, os.fstat(file.fileno()).st_mtime)
     except FileNotFoundError:  # gone this moment: somebody is taking the next turn
-        return Holder("a machine not known yet", 0, "")
+        return _NOBODY
     return holder if age <= lease_s else None
+
+
+def _read(file: IO[str]) -> Holder:
+    try:
+        return Holder(**json.load(file))
+    except (ValueError, TypeError):  # a machine that lost its power wrote half of it
+        return _NOBODY
 
 
 def _since(folder: Path, then: float) -> float:

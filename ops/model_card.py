@@ -65,13 +65,8 @@ def _head(manifest: AdapterManifest) -> str:
         lines += ["model-index:", f"- name: {json.dumps(manifest.id)}", "  results:", "  - task:", "      type: text-generation"]
         lines += ["    dataset:", "      name: people's questions", "      type: plaudit", "    metrics:"]
         for gate in figures:
-            lines += [f"    - type: {json.dumps(gate.name)}", f"      value: {_yaml(gate.value)}"]
+            lines += [f"    - type: {json.dumps(gate.name)}", f"      value: {gate.value}"]
     return "\n".join(["---", *lines, "---"])
-
-
-def _yaml(value: float | None) -> str:
-    """A number; what is not finite as YAML writes it."""
-    return {"NaN": ".nan", "Infinity": ".inf", "-Infinity": "-.inf"}.get(text := json.dumps(value), text)
 
 
 def _summary(manifest: AdapterManifest) -> str:

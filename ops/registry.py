@@ -2,7 +2,8 @@
 
 ``<root>/<adapter id>/`` holds ``adapter_config.json``, ``adapter_model.safetensors`` and ``manifest.json``, nothing
 else. An id is ``<project>-v<n>-<sha8>``: the digest covers the files and everything the manifest says but id, version
-and times, so an altered manifest no longer fits its folder's name.
+and times, so an altered manifest no longer fits its folder's name. Beside them: ``learned_from/`` and ``cards/``, which tell of
+adapters, and ``.turns/``, whose turn it is to publish (`ops.turns`).
 """
 
 from __future__ import annotations

@@ -74,10 +74,16 @@ class LimitSettings(_Group):
 class RewardSettings(_Group):
     """Reward model and judge: base + LoRA + linear head on mean-pooled response states."""
 
+    trunk: Literal["adapter", "frozen"] = Field(
+        default="adapter",
+        description="What the heads read: base + LoRA, which learns too; or the base alone, at two depths: minutes, not hours.",
+    )
     learning_rate: float = Field(default=1e-3, gt=0)
     epochs: int = Field(default=6, ge=1)
     batch_size: int = Field(default=16, ge=1)
-    thumb_weight: float = Field(default=0.5, ge=0)
+    thumb_weight: float = Field(default=0.5, ge=0, description="Of a thumb, or an application's figure, beside a pair's 1.")
+    rank_weight: float = Field(default=0.3, ge=0, description="Of a ranking.")
+    flag_weight: float = Field(default=2.0, ge=0, description="Of a harmful-content flag.")
     score_penalty: float = Field(default=0.01, ge=0, description="Weight of (s_a + s_b)^2, which centres the scores.")
     replay: int = Field(default=400, ge=0, description="At most so many older examples beside the new ones.")
     judge_share: float = Field(default=1 / 3, gt=0, lt=1, description="Share of the raters whom only the judge sees.")
@@ -152,6 +158,20 @@ class GateSettings(_Group):
     min_length_ratio: float = Field(default=0.5, gt=0, description="Median answer length over the champion's.")
     max_length_ratio: float = Field(default=1.25, gt=0)
     min_well_formed_ratio: float = Field(default=0.95, gt=0, le=1, description="Share of well-formed answers, over it.")
+    min_judge_share: float = Field(default=0.25, ge=0, le=1, description="Of the reward model's lead, seen by the judge too.")
+    max_ended_loss: float = Field(default=0.01, ge=0, le=1, description="Of the share of answers that end by themselves.")
+    min_distinct_ratio: float = Field(default=0.5, gt=0, description="Distinct pairs of words, over the champion's.")
+    max_sameness_rise: float = Field(default=0.05, ge=0, le=1, description="Chance that two prompts get the same answer.")
+    max_refusal_rise: float = Field(default=0.05, ge=0, le=1)
+    max_toxicity_rise: float = Field(default=0.02, ge=0, le=1)
+    max_sycophancy_rise: float = Field(default=0.05, ge=0, le=1, description="Share of users' false claims taken over.")
+    max_anchor_rise: float = Field(default=0.03, ge=0, description="Perplexity on texts that no feedback is about.")
+    max_logprob_difference: float = Field(default=0.02, gt=0, description="Mean |engine - trainer|, nats a token, float32.")
+    max_logprob_difference_bf16: float = Field(default=0.05, gt=0, description="The same for a base of less precision.")
+    max_accuracy_loss: float = Field(default=0.01, ge=0, le=1, description="Of the reward model's, since the last one.")
+    max_calibration_error: float = Field(default=0.05, ge=0, le=1)
+    max_length_bias: float = Field(default=0.1, ge=0, le=2, description="|corr(score, length) - corr(label, length)|.")
+    min_golden: float = Field(default=0.9, ge=0, le=1, description="Share of golden items that the reward model gets right.")
 
 
 class TrainSettings(_Group):
@@ -169,6 +189,7 @@ class TrainSettings(_Group):
     keep_every: int = Field(
         default=5, ge=0, description="PPO steps after which a cycle's state is kept; 0: never within a cycle."
     )
+    tracker: Literal["", "tensorboard", "mlflow", "trackio", "wandb"] = Field(default="", description="Who is told the curves.")
     reward: RewardSettings = RewardSettings()
     ppo: PpoSettings = PpoSettings()
     dpo: DpoSettings = DpoSettings()

@@ -1,17 +1,22 @@
-"""What all tests share: the starter model, made once and kept, and what this run must not skip."""
+"""What all tests share: the starter model, made once and kept, what this run must not skip, and who runs where."""
 
 from __future__ import annotations
 
 import os
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+import brokers
+import postgres as databases
 import pytest
-from postgres import COVERED, postgres
+from postgres import postgres
+from units import ENGINE, Scheduler, unit_of
+from xdist.workermanage import WorkerController
 
+from ops import models
 from ops.models import ModelRef
 from ops.process import module
 from ops.settings import load_settings
@@ -20,9 +25,11 @@ __all__ = ["postgres"]
 
 ROOT = Path(__file__).parent.parent
 
+# For PyTorch, here and in all that tests start: two threads wait for each other wherever a core has something else to do.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 _training = pytest.StashKey[subprocess.Popen[bytes]]()
-_NICE = 10
+_dead = pytest.StashKey[list[str]]()
 
 
 def _model_cache() -> Path:
@@ -30,13 +37,21 @@ def _model_cache() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need the starter model come last: it is trained beside the others."""
-    items.sort(key=_needs_starter)
+    """Files that need the starter model come last: it is trained beside the others."""
+    last = {item.path for item in items if _needs_starter(item)}
+    items.sort(key=lambda item: item.path in last)
+    strangers = {item.path.name for item in items if "stack" in _fixtures(item) and unit_of(item.nodeid) != ENGINE}
+    if strangers:
+        raise pytest.UsageError(
+            f"{', '.join(sorted(strangers))}: what uses the stack belongs to the engine's unit (tests/units.py)"
+        )
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     if session.config.option.collectonly or not any(map(_needs_starter, session.items)):
         return
+    if _worker(session.config) not in (None, "gw0"):
+        return  # one trains; the others wait for the lock on the model
     folder = _model_cache()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "starter.log").open("ab") as log:
@@ -46,7 +61,6 @@ def pytest_collection_finish(session: pytest.Session) -> None:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            preexec_fn=lambda: os.nice(_NICE),
         )
 
 
@@ -58,7 +72,20 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def _needs_starter(item: pytest.Item) -> bool:
-    return "starter" in getattr(item, "fixturenames", ())
+    return "starter" in _fixtures(item)
+
+
+def _fixtures(item: pytest.Item) -> Collection[str]:
+    return getattr(item, "fixturenames", ())
+
+
+def _worker(config: pytest.Config) -> str | None:
+    """The name of this process among those of pytest-xdist; None where it is the only one, or the one that tells them."""
+    return getattr(config, "workerinput", {}).get("workerid")
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduler:
+    return Scheduler(config, log, starter_is_ready=lambda: models.read(_model_cache() / "starter") is not None)
 
 
 @pytest.fixture(scope="session")
@@ -72,7 +99,8 @@ def starter(model_cache: Path, pytestconfig: pytest.Config) -> ModelRef:
     """The starter model, trained from its recipe the first time (two to three minutes)."""
     from trainer.models import prepare
 
-    pytestconfig.stash[_training].wait()
+    if (training := pytestconfig.stash.get(_training, None)) is not None:
+        training.wait()
     return prepare(load_settings(model="starter", model_cache=model_cache), lambda what, share: None)
 
 
@@ -112,5 +140,27 @@ def free_port() -> int:
             return port
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    terminalreporter.write_line("database covered on: " + ", ".join(["SQLite", *COVERED]))
+def _covered() -> dict[str, list[str]]:
+    return {"event log": brokers.COVERED, "database": databases.COVERED}
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if _worker(session.config) is not None:
+        session.config.workeroutput["covered"] = _covered()  # type: ignore[attr-defined]
+    elif session.config.stash.get(_dead, []):
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+
+
+def pytest_testnodedown(node: WorkerController, error: object | None) -> None:
+    """What another process has covered; or that it died, which is red wherever it was."""
+    if error is not None:
+        node.config.stash.setdefault(_dead, []).append(f"{node.gateway.id}: {error}")
+    for part, covered in getattr(node, "workeroutput", {}).get("covered", {}).items():
+        _covered()[part] += covered
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for part, covered in _covered().items():
+        terminalreporter.write_line(f"{part} covered on: " + ", ".join(dict.fromkeys(["SQLite", *covered])))
+    for died in config.stash.get(_dead, []):
+        terminalreporter.write_line(f"a process of the tests died: {died}", red=True)

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from feedback.events import BASE
+from feedback.replay import row_of
 from ops.models import ModelRef
 from ops.registry import GateResult
 from ops.settings import Settings
 from trainer.checkpoint import ADAPTER, JUDGE, REWARD, Loaded, State
-from trainer.examples import believed
 from trainer.inbox import Batch
 from trainer.learn import Learnt, seed_for
 from trainer.policy import AdapterModel
@@ -30,13 +30,13 @@ from trainer.trial import CHAMPION, POLICY, Standards
 SEEDS = (REWARD, JUDGE, "improve", "gate")
 """The stages that draw random numbers."""
 
-_NOT_IN_THE_WORK = {"threads", "nice", "poll_s", "min_new_votes", "orphan_hours", "keep_every", "tracker"}
+_NOT_IN_THE_WORK = {"nice", "poll_s", "min_new_votes", "orphan_hours", "keep_every", "tracker"}
 
 
 def point_of(settings: Settings, ref: ModelRef, before: Loaded, batch: Batch) -> Point:
     """Names a cycle's work by all that its outcome depends on: what an interrupted one left is of use to the same work alone."""
     number = before.state.cycle + 1
-    votes = [[example.feedback_id, example.label, example.weight, example.prompt_hash] for example in believed(batch.votes)]
+    votes = [[row_of(vote), vote.judgement.model_dump(mode="json"), [c.sealed for c in vote.completions]] for vote in batch.votes]
     prompts = [[[message.role, message.content] for message in prompt] for prompt in batch.prompts]
     work = [
         cycle_key(settings.project, number, before.digest, batch.offsets),
@@ -72,6 +72,11 @@ class Attempt:
     @property
     def number(self) -> int:
         return self.before.state.cycle + 1
+
+    @property
+    def steps_kept(self) -> int:
+        """Steps that a trainer which was killed had done and kept."""
+        return 0 if self.kept is None or self.kept.loop is None else len(self.kept.loop["steps"])
 
     @property
     def champion(self) -> str:
@@ -156,7 +161,7 @@ class Attempt:
             ended_by=self.ended_by,
             gates=tuple(self.gates),
             offsets=offset_ranges(self.before.state.offsets, batch.offsets),
-            resumed_after=len(self.kept.loop["steps"]) if self.kept is not None and self.kept.loop is not None else 0,
+            resumed_after=self.steps_kept,
             seconds=self.seconds,
             finished=now,
             **figures,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import Field
+from safetensors import SafetensorError
 
 from feedback.events import Frozen
 from feedback.ids import uuid7
@@ -134,7 +135,8 @@ class Checkpoint:
         cycle = pointer["cycle"] if pointer else 0
         prepared = self._commit(cycle + 1)
         if prepared.is_dir():
-            self._finish(cycle + 1, now)
+            with self._writing():
+                self._finish(cycle + 1, now)
             return self.open(now)
         if pointer is None:
             return Loaded(State(), "", None, None, None)
@@ -142,21 +144,37 @@ class Checkpoint:
         digest = verify(folder)
         if digest != pointer["digest"]:
             raise CheckpointError(f"{folder / SUMS}: is not the commit that {self._pointer_path} names; restore one of the two")
-        self._journal(cycle, pointer["adapter"])
-        if (kept := self.progress.found()) is not None and kept.point.cycle <= cycle:
-            self.progress.drop()
+        with self._writing():
+            self._journal(cycle, pointer["adapter"])
+            if (kept := self.progress.found()) is not None and kept.point.cycle <= cycle:
+                self.progress.drop()
         state = State.model_validate_json((folder / _STATE).read_text())
         reward, judge = (folder / name if (folder / name).is_dir() else None for name in (REWARD, JUDGE))
         return Loaded(state, digest, pointer["adapter"], reward, judge)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raises `CheckpointError` for what the disk does not take."""
+        try:
+            yield
+        except (OSError, SafetensorError) as error:
+            self.check()
+            where = getattr(error, "filename", None) or self.folder
+            raise CheckpointError(f"{where}: cannot be written ({error}); make room, then start again") from error
 
     def commit(
         self, state: State, record: CycleRecord, publication: Publication | None, fill: Callable[[Path], None], now: float
     ) -> str | None:
         """Make ``state`` count and publish the adapter; its id. ``fill`` writes the model folders into the folder it is given.
 
-        state.cycle has to be one more than that of the commit that counts. Raises `LeaseLost`, and OSError when the disk does not
-        take it: then either nothing of it counts, or the next `open` finishes it.
+        state.cycle has to be one more than that of the commit that counts. Raises `CheckpointError` when the disk does
+        not take it, or the lease is lost: then either nothing of it counts, or the next `open` finishes it.
         """
+        with self._writing():
+            self._prepare(state, record, publication, fill)
+            return self._finish(state.cycle, now)
+
+    def _prepare(self, state: State, record: CycleRecord, publication: Publication | None, fill: Callable[[Path], None]) -> None:
         for left_over in self._turn.glob(f"{_DRAFT}*"):
             shutil.rmtree(left_over)
         draft = self._turn / f"{_DRAFT}{uuid7()}"
@@ -176,7 +194,6 @@ class Checkpoint:
         target.parent.mkdir(exist_ok=True)
         turns.land(self._turn, draft, target)
         self._fault("prepared")
-        return self._finish(state.cycle, now)
 
     def _finish(self, cycle: int, now: float) -> str | None:
         """From prepared to current: publish, point, tell, tidy up. Every step may have been done before."""

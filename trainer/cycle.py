@@ -18,6 +18,7 @@ from transformers import AutoConfig
 
 from feedback.events import BASE
 from feedback.log import EventLog, LogUnavailable, TopicReader
+from feedback.raters.weights import reliability
 from ops import metrics
 from ops.cli.common import print_json
 from ops.errors import CommandError
@@ -30,7 +31,7 @@ from ops.settings import Settings
 from trainer.adapter_files import AdapterFileError
 from trainer.assist import assist
 from trainer.attempt import Attempt, point_of
-from trainer.checkpoint import Checkpoint, CheckpointError
+from trainer.checkpoint import Checkpoint, CheckpointError, journal
 from trainer.examples import weighted
 from trainer.improve import improve
 from trainer.inbox import Batch, Inbox
@@ -38,9 +39,11 @@ from trainer.learn import keep, learn, seed_for
 from trainer.learner import NothingToLearn, TrainingDiverged
 from trainer.parallel import ALONE, Crew
 from trainer.policy import AdapterModel, ModelUnsupported
+from trainer.probes.personal import conversations
 from trainer.record import CycleRecord, Outcome
 from trainer.reward import LONGEST_PROMPT, encode_prompt
 from trainer.rollouts import EngineRollouts, LocalRollouts, RolloutSource, with_fallback
+from trainer.tracker import Tracker, tracking
 from trainer.trial import CHAMPION, POLICY, Standards, Trial, divide_prompts
 
 _log = structlog.get_logger(__name__)
@@ -55,10 +58,13 @@ class Trainer:
         log: EventLog,
         checkpoint: Checkpoint,
         *,
+        tracker: Tracker | None = None,
         clock: Callable[[], float] = time.time,
         crew: Crew = ALONE,
     ) -> None:
         self._settings, self._clock, self.checkpoint, self._crew = settings, clock, checkpoint, crew
+        self._tracker = tracker or Tracker()
+        self._steps = sum(len(line["steps"]) for line in journal(checkpoint.folder))
         self._registry = Registry(settings.adapters_dir)
         self._inbox = Inbox(log, settings.project)
         self._loaded = checkpoint.open(clock())
@@ -108,7 +114,7 @@ class Trainer:
         with cycle.stage("reward"):
             done = None if cycle.kept is None else cycle.kept.models
             settings = self._settings
-            cycle.learnt = learn(cycle.model, cycle.batch, cycle.before, settings.train.reward, settings.seed, done)
+            cycle.learnt = learn(cycle.model, cycle.batch, cycle.before, settings.train, settings.seed, done)
         if cycle.learnt.knows and done is None:
             point = point_of(settings, cycle.ref, cycle.before, cycle.batch)
             self.checkpoint.progress.begin(point, lambda folder: keep(cycle.learnt, folder))
@@ -124,6 +130,7 @@ class Trainer:
         if source is not None:
             cycle.model.add(CHAMPION, source=source)
         cycle.model.add(POLICY, source=source)
+        self._steps += cycle.steps_kept
         with cycle.stage("improve"):
             cycle.steps = self._reinforce(cycle) if train.algorithm in ("ppo", "rloo") else self._imitate(cycle)
 
@@ -140,7 +147,13 @@ class Trainer:
                 temperature=cycle.ref.sampling(self._settings.sampling).temperature,
                 seed=seed_for(self._settings.seed, cycle.number, "gate"),
             )
-            results, cycle.standards = trial.run(cycle.learnt.judge.model, self._standards(cycle.batch.champion))
+            results, cycle.standards = trial.run(
+                cycle.learnt.judge.model,
+                self._standards(cycle.batch.champion),
+                reward=cycle.learnt.reward.model,
+                learnt=conversations(cycle.batch.votes, cycle.batch.prompts),
+                engines=self._engines(cycle.model),
+            )
         cycle.gates += results
 
     def commit(self, cycle: Attempt) -> CycleRecord:
@@ -151,6 +164,7 @@ class Trainer:
         record = cycle.record(outcome, reason, self._clock())
         publication = cycle.publication(self._settings) if cycle.learnt.knows else None
         adapter = self.checkpoint.commit(cycle.state, record, publication, cycle.fill, self._clock())
+        self._tracker.cycle(self._steps, record)
         self._loaded, self._hopeless = self.checkpoint.open(self._clock()), frozenset()
         metrics.CYCLES.labels(outcome=outcome).inc()
         _log.info("cycle_done", cycle=cycle.number, outcome=outcome, adapter=adapter, seconds=cycle.seconds)
@@ -165,7 +179,7 @@ class Trainer:
         result = improve(
             cycle.model,
             [encode_prompt(cycle.model, prompt)[-LONGEST_PROMPT:] for prompt in prompts],
-            cycle.learnt.reward.model.score,
+            cycle.learnt.reward.model.cautious,
             settings=train.ppo,
             algorithm=train.algorithm,
             rollouts=self._rollouts(cycle.model),
@@ -185,10 +199,11 @@ class Trainer:
         """By the very votes that the reward model has learnt from: the judge's people are not asked here either."""
         from trainer.offline import learn_offline  # TRL takes seconds to import
 
+        lessons = weighted(cycle.learnt.reward.lessons)
         return learn_offline(
             cycle.model,
             cycle.batch.votes,
-            {lesson.feedback_id: lesson.weight for lesson in weighted(cycle.learnt.reward.lessons)},
+            {lesson.feedback_id: lesson.weight * reliability(lesson.flip) for lesson in lessons},
             algorithm=self._settings.train.algorithm,
             settings=self._settings.train,
             seed=seed_for(self._settings.seed, cycle.number, "improve"),
@@ -219,15 +234,22 @@ class Trainer:
 
     def _on_step(self, step: dict[str, float]) -> None:
         self.checkpoint.check()
+        self._steps += 1
+        self._tracker.step(self._steps, step)
         _show(step)
 
     def _rollouts(self, model: AdapterModel) -> RolloutSource:
         """From the first engine that delivers; generated here where none does, or none is to."""
         source: RolloutSource = LocalRollouts(model)
-        if self._settings.train.rollouts == "engine":
-            for url in reversed(self._settings.engines):
-                source = with_fallback(EngineRollouts(url, model, self._settings.trainer_dir / "rollouts"), source)
+        for engine in reversed(self._engines(model)):
+            source = with_fallback(engine, source)
         return source
+
+    def _engines(self, model: AdapterModel) -> list[RolloutSource]:
+        """Those that the trainer may ask."""
+        if self._settings.train.rollouts == "local":
+            return []
+        return [EngineRollouts(url, model, self._settings.trainer_dir / "rollouts") for url in self._settings.engines]
 
     def _standards(self, champion: str) -> Standards:
         """What the champion's own manifest says of it and of those before it."""
@@ -239,6 +261,7 @@ class Trainer:
         record = cycle.record(outcome, reason, self._clock())
         self.checkpoint.progress.drop()
         self.checkpoint.tell(record)
+        self._tracker.cycle(self._steps, record)
         metrics.CYCLES.labels(outcome=outcome).inc()
         _log.error("training_gave_up", cycle=cycle.number, outcome=outcome, reason=reason)
         return record
@@ -276,8 +299,8 @@ def _show(step: dict[str, float]) -> None:
 def trainer_of(settings: Settings, crew: Crew = ALONE, **options: Any) -> Iterator[Trainer]:
     """A trainer with its log open and its lease held. ``options`` go to the `Checkpoint`. Raises `CheckpointError`."""
     checkpoint = Checkpoint(settings.trainer_dir, Registry(settings.adapters_dir), project=settings.project, **options)
-    with checkpoint.lease(), open_log_of(settings) as log:
-        yield Trainer(settings, log, checkpoint, crew=crew)
+    with checkpoint.lease(), open_log_of(settings) as log, tracking(settings) as tracker:
+        yield Trainer(settings, log, checkpoint, tracker=tracker, crew=crew)
 
 
 def run_cycle(settings: Settings, crew: Crew = ALONE) -> CycleRecord | None:

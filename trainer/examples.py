@@ -10,14 +10,15 @@ import hashlib
 import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-from feedback.events import CompletionCreated, Message, Preference, Rating
+from feedback.events import CompletionCreated, Correction, Flag, Implicit, Judgement, Message, Preference, Ranking, Rating, Score
 from feedback.ids import text_hash
 from feedback.join import Vote
-from feedback.raters.weights import Weighed, batch_weights, trusts
+from feedback.raters.flips import flips_of
+from feedback.raters.weights import Weighed, batch_weights, ramps
 
-Label = Literal["a", "b", "tie", "both_bad", "up", "down"]
+Label = Literal["a", "b", "tie", "both_bad", "both_good", "up", "down", "ranked", "scored", "flagged"]
 Prompt = tuple[Message, ...]
 
 MAX_INVERSE_PROPENSITY = 10.0
@@ -27,7 +28,9 @@ FEW_RATERS = 10
 
 @dataclass(frozen=True)
 class Example:
-    """A vote as a lesson. ``answers`` and ``ended`` (did it end by itself) have one entry for a thumb, two for a pair."""
+    """A vote as a lesson. ``answers`` and ``ended`` (did it end by itself) have two entries for a pair, one for each answer of a
+    ranking, else one.
+    """
 
     feedback_id: str
     time: float
@@ -39,15 +42,36 @@ class Example:
     label: Label
     weight: float = 1.0
     key_id: str = ""
+    side_by_side: bool = True
+    """False for a correction and what it corrects: neither was shown first."""
+    ranks: tuple[int, ...] = ()
+    """Of "ranked", see `feedback.events.Ranking`."""
+    metric: str = ""
+    value: float = 0.0
+    """Of "scored": the application's metric, and 0 to 1."""
+    golden: bool = False
+    """The right answer of a golden item, and nobody's vote."""
+    flip: float = 0.0
+    """Epsilon: how probable it is that this rater says the opposite of what they would (see `trainer.likelihood`)."""
 
     @property
     def is_pair(self) -> bool:
-        return len(self.answers) == 2
+        return len(self.answers) == 2 and self.label != "ranked"
+
+    @property
+    def is_thumb(self) -> bool:
+        return self.label in ("up", "down")
 
     @property
     def sign(self) -> int:
         """+1 for "a" and "up", -1 for "b" and "down", 0 where a score has nothing to get right."""
         return {"a": 1, "up": 1, "b": -1, "down": -1}.get(self.label, 0)
+
+    @property
+    def said(self) -> tuple[str | float | tuple[int, ...], ...]:
+        """All that tells this lesson from another on the same vote: what was said, and on which texts."""
+        texts = text_hash(json.dumps(self.answers))
+        return (self.feedback_id, self.label, texts, self.ranks, self.metric, self.value)
 
 
 def prompt_hash(prompt: Prompt) -> str:
@@ -56,41 +80,64 @@ def prompt_hash(prompt: Prompt) -> str:
 
 
 def examples_of(votes: Sequence[Vote]) -> list[Example]:
-    """One example for each thumb and each preference, in the votes' order.
+    """One example for each vote that judges text, in the votes' order.
 
-    Left out: a pair of equal answers, which tells nothing about either; answers that call tools, which are not text; and those
-    whose text has been erased.
+    Left out: what somebody did without judging (`Implicit`: a copied answer was useful, or wrong enough to be shown around; it
+    only picks what to ask people about); answers that are all the same, which tells nothing about any; answers that call tools,
+    which are not text; and those whose text has been erased.
     """
-    examples = []
-    for vote in votes:
-        if not isinstance(vote.judgement, Rating | Preference) or any(c.sealed for c in vote.completions):
-            continue
-        answers = tuple(completion.text.answer for completion in vote.completions)
-        if (len(answers) == 2 and answers[0] == answers[1]) or any(c.text.tool_calls for c in vote.completions):
-            continue
-        prompt = vote.completions[0].text.messages
-        propensity = min((exposure.propensity for exposure in vote.exposures), default=1.0)
-        examples.append(
-            Example(
-                feedback_id=vote.feedback_id,
-                time=vote.time,
-                rater=vote.rater,
-                prompt=prompt,
-                prompt_hash=prompt_hash(prompt),
-                answers=answers,
-                ended=tuple(map(_ended, vote.completions)),
-                label=_label(vote.judgement),
-                weight=min(1 / propensity, MAX_INVERSE_PROPENSITY),
-                key_id=vote.key_id,
-            )
-        )
-    return examples
+    return [example for example in map(_example, votes) if example is not None]
 
 
-def _label(judgement: Rating | Preference) -> Label:
-    if isinstance(judgement, Rating):
-        return "up" if judgement.value == 1 else "down"
-    return "tie" if judgement.value == "both_good" else judgement.value
+def _example(vote: Vote) -> Example | None:
+    judgement = vote.judgement
+    if isinstance(judgement, Implicit) or any(c.sealed or c.text.tool_calls for c in vote.completions):
+        return None
+    answers = tuple(completion.text.answer for completion in vote.completions)
+    ended = tuple(map(_ended, vote.completions))
+    label, details = _label(judgement)
+    if isinstance(judgement, Correction):
+        if not judgement.text:  # erased
+            return None
+        answers, ended = (judgement.text, *answers), (True, *ended)
+        if unit_interval("side", vote.feedback_id) < 0.5:  # so that whoever always takes the first side learns nothing
+            answers, ended, label = answers[::-1], ended[::-1], "b"
+    if len(answers) > 1 and len(set(answers)) == 1:
+        return None
+    prompt = vote.completions[0].text.messages
+    propensity = min((exposure.propensity for exposure in vote.exposures), default=1.0)
+    return Example(
+        feedback_id=vote.feedback_id,
+        time=vote.time,
+        rater=vote.rater,
+        prompt=prompt,
+        prompt_hash=prompt_hash(prompt),
+        answers=answers,
+        ended=ended,
+        label=label,
+        weight=min(1 / propensity, MAX_INVERSE_PROPENSITY),
+        key_id=vote.key_id,
+        golden=vote.source == "golden",
+        **details,
+    )
+
+
+def _label(judgement: Judgement) -> tuple[Label, dict[str, Any]]:
+    """The label, and the example's fields that only this kind has."""
+    match judgement:
+        case Rating(value=value):
+            return ("up" if value == 1 else "down"), {}
+        case Preference(value=side):
+            return side, {}
+        case Ranking(ranks=ranks):
+            return "ranked", {"ranks": ranks}
+        case Correction():
+            return "a", {"side_by_side": False}
+        case Score(metric=metric, value=value):
+            return "scored", {"metric": metric, "value": value}
+        case Flag():
+            return "flagged", {}
+    raise TypeError(f"{judgement.kind}: not a judgement")
 
 
 def _ended(completion: CompletionCreated) -> bool:
@@ -99,9 +146,14 @@ def _ended(completion: CompletionCreated) -> bool:
 
 
 def believed(votes: Sequence[Vote]) -> list[Example]:
-    """`examples_of` the votes, their weights multiplied by what their raters are trusted (see `feedback.raters.weights`)."""
-    trust = trusts(votes)
-    return [replace(example, weight=example.weight * trust[example.rater]) for example in examples_of(votes)]
+    """`examples_of` the votes with what is known of their raters: newcomers weigh less (`feedback.raters.weights.ramp`), and
+    ``flip`` is how often each says the opposite, by overlapping and golden items (`feedback.raters.flips`).
+    """
+    share, flips = ramps(votes), flips_of(votes)
+    return [
+        replace(example, weight=example.weight * share[example.rater], flip=flips.heard(example.rater))
+        for example in examples_of(votes)
+    ]
 
 
 def weighted(examples: Sequence[Example]) -> list[Example]:
@@ -112,21 +164,27 @@ def weighted(examples: Sequence[Example]) -> list[Example]:
 
 @dataclass(frozen=True)
 class Division:
-    """Who learns from what. ``by`` says what the two have not in common: the raters, or with few raters the prompts."""
+    """Who learns from what. ``by`` says what the two have not in common: the raters, or with few raters the prompts.
+
+    Nobody learns from golden items, whose right answers are known: both are tried on them.
+    """
 
     reward: tuple[Example, ...]
     judge: tuple[Example, ...]
     by: Literal["rater", "prompt"]
+    golden: tuple[Example, ...] = ()
 
 
 def divide(examples: Sequence[Example], judge_share: float) -> Division:
     """``judge_share`` of the raters (of the prompts, with few raters) are the judge's, the others the reward model's."""
-    by: Literal["rater", "prompt"] = "rater" if len({e.rater for e in examples}) >= FEW_RATERS else "prompt"
-    judged = [unit_interval("judge", e.rater if by == "rater" else e.prompt_hash) < judge_share for e in examples]
+    said = [example for example in examples if not example.golden]
+    by: Literal["rater", "prompt"] = "rater" if len({e.rater for e in said}) >= FEW_RATERS else "prompt"
+    judged = [unit_interval("judge", e.rater if by == "rater" else e.prompt_hash) < judge_share for e in said]
     return Division(
-        reward=tuple(e for e, is_judges in zip(examples, judged, strict=True) if not is_judges),
-        judge=tuple(e for e, is_judges in zip(examples, judged, strict=True) if is_judges),
+        reward=tuple(e for e, is_judges in zip(said, judged, strict=True) if not is_judges),
+        judge=tuple(e for e, is_judges in zip(said, judged, strict=True) if is_judges),
         by=by,
+        golden=tuple(example for example in examples if example.golden),
     )
 
 
@@ -150,5 +208,5 @@ def unit_interval(label: str, value: str) -> float:
 
 
 def digest(examples: Sequence[Example]) -> str:
-    """SHA-256 of which votes these are and what they say."""
-    return text_hash(json.dumps([[example.feedback_id, example.label] for example in examples]))
+    """SHA-256 of which votes these are, what they say and on which texts."""
+    return text_hash(json.dumps([example.said for example in examples]))

@@ -267,16 +267,27 @@ class AdapterModel:
             result = result.index_put((rows[:, None].expand_as(mask)[mask], mask.nonzero()[:, 1]), states[mask].float())
         return result
 
+    def response_windows(self, name: str, batch: TokenBatch) -> Iterator[tuple[Tensor, TokenBatch, Tensor]]:
+        """Bucket by bucket, of rows that have a response: row numbers, part of the batch, and states (b, t + 1, H): the one from
+        which the first response token is foretold, then those at every response token. One pass gives both kinds.
+        """
+        for rows, part, hidden in self._hidden(name, batch.to(self.device)):
+            first = part.prompt_lengths[:, None] - 1
+            yield rows, part, _at(hidden, torch.cat([first, part.response_positions], 1))
+
     def _states(self, name: str, batch: TokenBatch, *, before: bool) -> Iterator[tuple[Tensor, TokenBatch, Tensor]]:
         """Bucket by bucket: its row numbers, its part of the batch, and the states (b, t, H) at its response tokens."""
+        for rows, part, hidden in self._hidden(name, batch):
+            yield rows, part, _at(hidden, part.response_positions - int(before))
+
+    def _hidden(self, name: str, batch: TokenBatch) -> Iterator[tuple[Tensor, TokenBatch, Tensor]]:
         for rows in buckets(batch.lengths, self.tokens_per_pass):
             part = batch.select(rows)
             if not part.longest_response:
                 continue
             with self.using(name):
                 hidden = self.decoder(input_ids=part.tokens, use_cache=False).last_hidden_state
-            at = part.response_positions - int(before)
-            yield rows, part, hidden.gather(1, at[:, :, None].expand(-1, -1, hidden.shape[-1]))
+            yield rows, part, hidden
 
     # text
 
@@ -348,3 +359,8 @@ class AdapterModel:
             for part in (layer.lora_A, layer.lora_B):
                 for name, module in part.items():
                     module.weight.requires_grad_(name in self._trained)
+
+
+def _at(states: Tensor, positions: Tensor) -> Tensor:
+    """(b, L, H) states at the positions (b, t): (b, t, H)."""
+    return states.gather(1, positions[:, :, None].expand(-1, -1, states.shape[-1]))

@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 from pydantic import Field
+from safetensors import SafetensorError
 
 from feedback.events import Frozen
 from feedback.ids import uuid7
@@ -68,24 +69,19 @@ class Progress:
 
     def begin(self, point: Point, fill: Callable[[Path], None]) -> None:
         """Keep what has been learnt from votes: ``fill`` writes the models into the folder that it is given."""
-        self.drop()
-        draft = self._draft("models")
-        fill(draft)
-        (draft / _POINT).write_text(point.model_dump_json())
-        seal(draft)
-        self._fault("progress: models")
-        self._folder.mkdir()
-        turns.land(self._turn, draft, self._folder / _MODELS)
+
+        def write(draft: Path) -> None:
+            self.drop()
+            fill(draft)
+            (draft / _POINT).write_text(point.model_dump_json())
+
+        self._land("models", write, self._folder / _MODELS)
 
     def keep(self, step: int, loop: dict[str, Any]) -> None:
         """Keep the state after ``step`` steps; earlier ones are deleted."""
         from trainer.state_file import write_state  # PyTorch: not for who only asks for the lease
 
-        draft = self._draft("step")
-        write_state(draft / _LOOP, loop)
-        seal(draft)
-        self._fault("progress: step")
-        turns.land(self._turn, draft, self._folder / f"{_STEP}{step:06d}")
+        self._land("step", lambda draft: write_state(draft / _LOOP, loop), self._folder / f"{_STEP}{step:06d}")
         self._fault("progress: earlier steps")
         for earlier in self._steps()[:-1]:
             shutil.rmtree(earlier, ignore_errors=True)
@@ -111,8 +107,18 @@ class Progress:
     def _steps(self) -> list[Path]:
         return sorted(self._folder.glob(f"{_STEP}*"))
 
-    def _draft(self, what: str) -> Path:
+    def _land(self, what: str, write: Callable[[Path], None], target: Path) -> None:
+        """Keep what ``write`` writes; what the disk does not take is told, and the cycle goes on without it."""
         draft = self._turn / f".{what}-{uuid7()}"
         self._fault(f"progress: draft of {what}")
-        draft.mkdir()
-        return draft
+        try:
+            draft.mkdir()
+            write(draft)
+            seal(draft)
+            self._fault(f"progress: {what}")
+            self._folder.mkdir(exist_ok=True)
+            turns.land(self._turn, draft, target)
+        except (OSError, SafetensorError) as error:
+            turns.check(self._turn, error)
+            shutil.rmtree(draft, ignore_errors=True)
+            _log.warning("progress_not_kept", what=what, reason=str(error))

@@ -1,104 +1,136 @@
-"""How good a reward model is on votes it never saw, beside what knows nothing and what reads words only."""
+"""How good a reward model is on votes it never saw, beside what knows nothing and what reads words only.
+
+The votes are of raters whom it never learnt from, on prompts that it never saw, the newest ones. `Later` is the same in time:
+what came since the last training, foretold by the model of then ("test, then train": Dawid 1984, doi:10.2307/2981683), so that no
+vote is kept from learning for the sake of a test.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
-import torch
-from scipy.sparse import csr_matrix, hstack, vstack
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from torch import Tensor
-
+from trainer.baselines import baseline, majority_margins, tfidf_margins
 from trainer.examples import Example
+from trainer.measures import LengthBias, Measures, accuracy, length_bias, measures
 from trainer.reward import RewardModel
 
 
 @dataclass(frozen=True)
+class Accuracy:
+    """The share of ``n`` decided votes that were foretold."""
+
+    n: int = 0
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Later:
+    """Decided votes that came after all that the last commit's model knew, of others and on prompts that neither model learnt
+    from: the share foretold by the model ``before`` and ``now``. No votes in a first cycle.
+    """
+
+    n: int = 0
+    before: float | None = None
+    now: float | None = None
+
+
+@dataclass(frozen=True)
 class RewardReport:
-    """Shares of ``n`` held-out votes that were foretold; ties and both-bad have no right answer and only count in ``nll``."""
+    """Over ``n`` held-out decided votes (of pairs and thumbs); ties and other kinds only count in ``nll``."""
 
     votes: int
     """Votes learnt from."""
     n: int
     accuracy: float | None
     majority: float | None
-    """The share for whoever always says what most of the votes learnt from say: per kind, "a" or "b", "up" or "down"."""
+    """The accuracy of whoever always says what most of the votes learnt from say: per kind, "a" or "b", "up" or "down"."""
     tfidf: float | None
-    """The share for a logistic regression on the words of the answers, taught the same votes."""
+    """That of a logistic regression on the words of the answers, taught the same votes."""
     nll: float | None
     """Nats a vote, all kinds; a model that knows nothing has ln 3 a pair and ln 2 a thumb."""
     nll_n: int
+    measures: Measures = field(default_factory=Measures)
+    """Accuracy, precision, recall, F1 and AUC by the score alone; NLL and ECE of what a stranger was expected to say."""
+    baselines: dict[str, Measures] = field(default_factory=dict)
+    """"majority" and "tfidf"."""
+    length: LengthBias = field(default_factory=lambda: LengthBias(0, None, None, None))
+    golden: Accuracy = field(default_factory=Accuracy)
+    """On golden items, which nobody learns from."""
+    later: Later = field(default_factory=Later)
+    flip: float = 0.0
+    """Mean epsilon of the votes learnt from."""
+    doubted: int = 0
+    """Raters who say the opposite more often than not with a probability above `DOUBT`."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def report(reward: RewardModel, learnt: Sequence[Example], held_out: Sequence[Example]) -> RewardReport:
+DOUBT = 0.95
+
+
+def report(
+    reward: RewardModel,
+    learnt: Sequence[Example],
+    held_out: Sequence[Example],
+    golden: Sequence[Example] = (),
+    before: Mapping[str, float] | None = None,
+) -> RewardReport:
+    """``before``: what `margins_of` gave the newest of the held-out votes before the model learnt from what is ``learnt``."""
     scores = reward.score_examples(held_out)
     nats = reward.nll(held_out, scores)
     decided = [(example, score) for example, score in zip(held_out, scores, strict=True) if example.sign]
     tested = [example for example, _ in decided]
-    margins = [_margin(reward, example, score) for example, score in decided]
+    margins = [reward.margin(example, score) for example, score in decided]
+    expected = [reward.expected(example, score) for example, score in decided]
+    own = measures(margins, expected, [example.sign for example in tested])
+    words = {
+        "majority": baseline(majority_margins(learnt, tested), tested),
+        "tfidf": baseline(tfidf_margins(learnt, tested), tested),
+    }
+    doubts = reward.people.doubts.values() if reward.people is not None else ()
     return RewardReport(
         votes=len(learnt),
         n=len(tested),
-        accuracy=accuracy(margins, tested),
-        majority=accuracy(majority_margins(learnt, tested), tested),
-        tfidf=accuracy(tfidf_margins(learnt, tested), tested),
+        accuracy=own.accuracy,
+        majority=words["majority"].accuracy,
+        tfidf=words["tfidf"].accuracy,
         nll=sum(nats) / len(nats) if nats else None,
         nll_n=len(nats),
+        measures=own,
+        baselines=words,
+        length=_length(tested, margins, expected),
+        golden=_golden(reward, golden),
+        later=_later(tested, margins, before or {}),
+        flip=float(reward.likelihood.flip),
+        doubted=sum(doubt > DOUBT for doubt in doubts),
     )
 
 
-@torch.no_grad()
-def _margin(reward: RewardModel, example: Example, score: Tensor) -> float:
-    """Positive where the model expects "a" or "up"; position bias is not used, a thumb's offset has to be."""
-    if example.is_pair:
-        return float(score[0] - score[1])
-    return float(reward.likelihood.thumbs(score.to(reward.head.weight.device))[0])
+def margins_of(reward: RewardModel, examples: Sequence[Example]) -> dict[str, float]:
+    """By feedback id, of the decided ones among the examples: see `RewardModel.margin`."""
+    decided = [example for example in examples if example.sign]
+    scores = reward.score_examples(decided)
+    return {e.feedback_id: reward.margin(e, score) for e, score in zip(decided, scores, strict=True)}
 
 
-def accuracy(margins: Sequence[float], examples: Sequence[Example]) -> float | None:
-    """The share of margins with the sign of their example; a margin of 0 is half right. None without examples."""
-    if not examples:
-        return None
-    right = [0.5 if margin == 0 else float((margin > 0) == (e.sign > 0)) for margin, e in zip(margins, examples, strict=True)]
-    return sum(right) / len(right)
+def _golden(reward: RewardModel, golden: Sequence[Example]) -> Accuracy:
+    margins = margins_of(reward, golden)
+    signs = [example.sign for example in golden if example.sign]
+    return Accuracy(len(signs), accuracy(list(margins.values()), signs))
 
 
-def majority_margins(learnt: Sequence[Example], tested: Sequence[Example]) -> list[float]:
-    balance: Counter[bool] = Counter()
-    for example in learnt:
-        balance[example.is_pair] += example.sign
-    return [float(balance[example.is_pair]) for example in tested]
+def _later(tested: Sequence[Example], margins: Sequence[float], before: Mapping[str, float]) -> Later:
+    both = [(e.sign, before[e.feedback_id], now) for e, now in zip(tested, margins, strict=True) if e.feedback_id in before]
+    signs = [sign for sign, _, _ in both]
+    return Later(len(both), accuracy([then for _, then, _ in both], signs), accuracy([now for _, _, now in both], signs))
 
 
-def tfidf_margins(learnt: Sequence[Example], tested: Sequence[Example]) -> list[float]:
-    """Words and pairs of words of the answers; a pair is the difference of its two, mirrored too, so that order is no cue."""
-    decided = [example for example in learnt if example.sign]
-    labels = np.array([example.sign for example in decided])
-    if len(set(labels.tolist())) < 2 or not tested:
-        return [0.0] * len(tested)
-    words = TfidfVectorizer(ngram_range=(1, 2), token_pattern=r"(?u)\b\w+\b|[?!]", sublinear_tf=True)
-    try:
-        words.fit([answer for example in decided for answer in example.answers])
-    except ValueError:  # scikit-learn's "empty vocabulary": no answer has a word
-        return [0.0] * len(tested)
-    features = _features(words, decided)
-    mirrored = np.array([example.is_pair for example in decided])
-    both = vstack([features, -features[mirrored]]).tocsr()
-    model = LogisticRegression(C=10.0, fit_intercept=False, max_iter=1000).fit(both, np.append(labels, -labels[mirrored]))
-    return [float(margin) for margin in model.decision_function(_features(words, tested))]
-
-
-def _features(words: TfidfVectorizer, examples: Sequence[Example]) -> csr_matrix:
-    """(B, V + 1): the first answer's words less the second's; the last column is a thumb's own intercept."""
-    first = words.transform([example.answers[0] for example in examples])
-    second = words.transform([example.answers[1] if example.is_pair else "" for example in examples])
-    intercept = csr_matrix([[0.0 if example.is_pair else 1.0] for example in examples])
-    return hstack([first - second, intercept]).tocsr()
+def _length(tested: Sequence[Example], margins: Sequence[float], expected: Sequence[float]) -> LengthBias:
+    """Pairs if there are any, else thumbs: of a pair it is differences that count."""
+    pairs = [place for place, example in enumerate(tested) if example.is_pair]
+    places = pairs or range(len(tested))
+    lengths = [float(len(tested[p].answers[0]) - (len(tested[p].answers[1]) if pairs else 0)) for p in places]
+    return length_bias(lengths, [margins[p] for p in places], [expected[p] for p in places], [tested[p].sign for p in places])

@@ -7,8 +7,9 @@ the states halve the errors of a reward model that has seen 200 votes (0.82 to 0
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from feedback.events import BASE
 from trainer.batches import TokenBatch
 from trainer.policy import AdapterModel
 
@@ -17,37 +18,41 @@ COUNT = 4
 
 
 @torch.no_grad()
+def readings(model: AdapterModel, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+    """The base's mean state over an answer's tokens (B, H), and its surprises (B, `COUNT`) in nats; float32, 0 for an empty
+    answer. The base is frozen, so these never change.
+    """
+    states = torch.zeros(len(batch), model.hidden_size, device=model.device)
+    logs = torch.zeros(len(batch), COUNT, device=model.device)
+    for rows, part, hidden in model.response_windows(BASE, batch.to(model.device)):
+        mask = part.response_mask
+        count = mask.sum(1).clamp(min=1)[:, None]
+        states[rows] = torch.where(mask[:, :, None], hidden[:, 1:].float(), 0).sum(1) / count
+        logs[rows] = surprises_of(model, part, hidden[:, :-1], mask)
+    return states, logs
+
+
 def surprises(model: AdapterModel, batch: TokenBatch) -> Tensor:
-    """(B, `COUNT`) float32 in nats, 0 for an empty answer. The base is frozen, so these never change."""
+    """(B, `COUNT`), see `readings`. Its pass through the base is shared, see `AdapterModel.base_logprobs`."""
+    batch = batch.to(model.device)
     if not batch.longest_response:
         return torch.zeros(len(batch), COUNT, device=model.device)
-    logprobs, entropies = model.base_logprobs(batch)
-    mask = batch.response_mask.to(logprobs.device)
+    return _columns(*model.base_logprobs(batch), batch.response_mask)
+
+
+def surprises_of(model: AdapterModel, part: TokenBatch, before: Tensor, mask: Tensor) -> Tensor:
+    """(b, `COUNT`) from the states (b, t, H) that each token is foretold from. mask: (b, t)."""
+    logs = model.head(before[mask]).float().log_softmax(-1)  # (N, V), N response tokens
+    logprobs, entropies = torch.zeros_like(mask, dtype=torch.float32), torch.zeros_like(mask, dtype=torch.float32)
+    logprobs[mask] = logs.gather(1, part.responses[mask][:, None])[:, 0]
+    entropies[mask] = -(logs.exp() * logs).sum(-1)
+    return _columns(logprobs, entropies, mask)
+
+
+def _columns(logprobs: Tensor, entropies: Tensor, mask: Tensor) -> Tensor:
+    """(B, `COUNT`) from (B, T), of which only what the mask has counts."""
     count = mask.sum(1).clamp(min=1)
     columns = []
     for values in (logprobs, logprobs + entropies):
         columns += [torch.where(mask, values, 0).sum(1) / count, torch.where(mask, values, torch.inf).amin(1)]
     return torch.where(mask.any(1)[:, None], torch.stack(columns, 1), 0)
-
-
-class SurpriseHead(nn.Module):
-    """A weight for each of the surprises, read in standard deviations of those first learnt from; 0 until it has learnt."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.zeros(COUNT))
-        self.register_buffer("mean", torch.zeros(COUNT))
-        self.register_buffer("std", torch.zeros(COUNT))
-
-    def measure(self, values: Tensor) -> None:
-        """Take the scale from these answers' surprises (B, `COUNT`), unless there is one."""
-        if len(values) > 1 and not self.std.any():
-            self.mean.copy_(values.mean(0))
-            self.std.copy_(values.std(0).clamp(min=1e-3))
-
-    def forward(self, values: Tensor) -> Tensor:
-        """(B, `COUNT`) to (B,)."""
-        return ((values - self.mean) / torch.where(self.std > 0, self.std, 1)) @ self.weight

@@ -14,11 +14,17 @@ from typing import Generic, NamedTuple, TypeVar
 import numpy as np
 from scipy.special import expit, logit
 
-from feedback.raters.labels import Item, Label, decided, latest
+from feedback.join import Vote
+from feedback.raters.golden import golden_truths
+from feedback.raters.labels import Item, Label, decided, grouped, labels_of, latest
+from feedback.raters.population import Population, population
 
 _I = TypeVar("_I", bound=Hashable)
 
 _CERTAIN = 1e-9
+
+_LEAST = 0.02
+"""Nothing is less probable than this to be said in earnest: one slip on an easy item makes nobody a liar."""
 
 
 class FlipPrior(NamedTuple):
@@ -88,5 +94,37 @@ def flip_probabilities(
 
 def said_of(labels: Iterable[Label]) -> list[Said[Item]]:
     """Ratings and decided pairs, the last one of each rater on an item. Golden truths are not said by raters."""
-    spoken = decided(latest(label for label in labels if label.source != "golden"))
-    return [Said(label.rater, label.item, label.first_is_better) for label in spoken]
+    return [Said(label.rater, label.item, label.first_is_better) for label in _spoken(labels)]
+
+
+def flips_of(votes: Sequence[Vote], foretold: Mapping[str, float] | None = None) -> Population:
+    """What the votes tell of their raters, each beside all others: by golden items, by overlap, and by what a model foretold.
+
+    ``foretold``: by feedback id, how probable a model that never saw the rater's votes holds what they said. The population's
+    posterior is over what the votes of *others* on the item, and the model, say of each one.
+    """
+    labels = labels_of(votes)
+    known = {item: float(value > 0) for item, value in golden_truths(labels).items()}
+    spoken = _spoken(labels)
+    for label in spoken:
+        if foretold and label.feedback_id in foretold:
+            likely = foretold[label.feedback_id]
+            known.setdefault(label.item, likely if label.first_is_better else 1 - likely)
+    flips = flip_probabilities([Said(label.rater, label.item, label.first_is_better) for label in spoken], known)
+    return population(
+        {
+            rater: [_plausible(label, flips.truth[label.item], flips.of(rater)) for label in own]
+            for rater, own in grouped(spoken, lambda label: label.rater).items()
+        }
+    )
+
+
+def _plausible(label: Label, truth: float, flip: float) -> float:
+    """P(an honest rater says it), from what is known of the item without this very vote."""
+    sign = 1.0 if label.first_is_better else -1.0
+    others = logit(min(max(truth, _CERTAIN), 1 - _CERTAIN)) + sign * logit(flip)
+    return float(np.clip(expit(sign * others), _LEAST, 1 - _LEAST))
+
+
+def _spoken(labels: Iterable[Label]) -> list[Label]:
+    return decided(latest(label for label in labels if label.source != "golden"))

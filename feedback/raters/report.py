@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from feedback.join import Vote
 from feedback.raters.bias import length_bias, position_bias
 from feedback.raters.contradiction import Contradictions, contradictions
-from feedback.raters.flips import flip_probabilities, said_of
+from feedback.raters.flips import flip_probabilities, flips_of, said_of
 from feedback.raters.golden import golden_accuracy, golden_truths
 from feedback.raters.kappa import WithMajority, majorities, with_majority
 from feedback.raters.labels import grouped, labels_of
@@ -43,6 +43,8 @@ class RaterReport:
     contradictions: Contradictions
     flip: float
     """epsilon: how often they say the opposite of what is so, by all that is known (see `feedback.raters.flips`)."""
+    doubt: float | None
+    """P(epsilon > 1/2) among all raters (see `feedback.raters.population`); None for who has judged nothing that tells."""
     weight: float
     """Of a full weight: ramp times reliability (see `feedback.raters.weights`), before any cap; 0 while paused is not in it."""
 
@@ -61,6 +63,7 @@ def rater_reports(
     trust = ramps(heard)
     others = majorities(spoken, trust)
     flips = flip_probabilities(said_of(spoken), {item: float(value > 0) for item, value in truths.items()})
+    people = flips_of(heard)
     by_rater = grouped((label for label in labels if label.source != "golden"), lambda label: label.rater)
     reports = {}
     for rater, own in sorted(grouped((v for v in votes if v.source != "golden"), lambda vote: vote.rater).items()):
@@ -81,6 +84,7 @@ def rater_reports(
             longer=length_bias(own),
             contradictions=contradictions(said),
             flip=flips.of(rater),
+            doubt=people.doubts.get(rater),
             weight=trust.get(rater, 0.0) * reliability(flips.of(rater)),
         )
     return reports

@@ -1,7 +1,8 @@
 """What each vote of a batch weighs: nobody much, newcomers little, who errs often less.
 
-A vote's weight is the product of what it has by itself (such as an inverse propensity), its rater's `ramp` and `reliability`;
-then no rater and no API key keeps more than a share of the whole.
+A vote's weight is the product of what it has by itself (such as an inverse propensity) and its rater's `ramp`; then no rater and
+no API key keeps more than a share of the whole. How often a rater errs is no weight to a reward model, which hears their votes
+through that noise (`trainer.likelihood`); to whatever only counts votes, `reliability` is.
 """
 
 from __future__ import annotations
@@ -12,9 +13,7 @@ from typing import NamedTuple
 
 from feedback.join import Vote
 from feedback.raters.caps import Totals, capped
-from feedback.raters.flips import flip_probabilities, said_of
-from feedback.raters.golden import golden_truths
-from feedback.raters.labels import grouped, labels_of
+from feedback.raters.labels import grouped
 
 RATER_SHARE = 0.01
 """Of all weight, for one rater; twice an even share where that is more, as it is with less than 200 raters."""
@@ -66,13 +65,6 @@ def ramps(votes: Sequence[Vote]) -> dict[str, float]:
         rater: 1.0 if all(vote.source == "imported" for vote in own) else ramp(len(own), now - min(vote.time for vote in own))
         for rater, own in raters.items()
     }
-
-
-def trusts(votes: Sequence[Vote]) -> dict[str, float]:
-    """Each rater's `ramp` times `reliability`, the latter by overlapping and golden items (see `feedback.raters.flips`)."""
-    labels = labels_of(votes)
-    flips = flip_probabilities(said_of(labels), {item: float(value > 0) for item, value in golden_truths(labels).items()})
-    return {rater: share * reliability(flips.of(rater)) for rater, share in ramps(votes).items()}
 
 
 def batch_weights(votes: Sequence[Weighed]) -> list[float]:

@@ -24,7 +24,7 @@ from typing import Any
 
 from feedback.codec import encode
 from feedback.database import connect, create_tables
-from feedback.events import Event, Exposure, FeedbackSet, Rating
+from feedback.events import CompletionCreated, CompletionText, Event, Exposure, FeedbackSet, Message, Rating
 from feedback.events import Target as Judged
 from feedback.ids import uuid7
 from feedback.log import PARTITIONS
@@ -36,6 +36,7 @@ from ops.bench.posts import Posted, Posts, apply
 from ops.bench.table import Figure, machine, number
 from ops.bench.targets import Cores, Target, available_cpus, cores, gateway_settings, plaudit, stub
 from ops.bench.usage import cpu_s
+from ops.open_log import open_log_of
 from ops.progress import Report
 from ops.receipt_keys import ReceiptKeys
 from ops.settings import Settings
@@ -44,6 +45,7 @@ _RECEIPTS = 500
 """Answers that are judged, again and again: each judgement is an event of its own."""
 
 _PROJECT = "default"
+_USER = "0" * 32
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def event(answer: str) -> Event:
     data = FeedbackSet(
         feedback_id=id,
         target=Judged(completion_ids=(judged,)),
-        rater="0" * 32,
+        rater=_USER,
         judgement=Rating(value=1),
         exposures=(Exposure(completion_id=judged, adapter="base"),),
     )
@@ -203,22 +205,36 @@ def _measure_served(options: Options, work: Path, share: Cores, report: Report) 
 
 
 def ratings(settings: Settings) -> tuple[str, ...]:
-    """Bodies of requests, each with a receipt as if the gateway had given the answer."""
+    """Bodies of requests, each with a receipt as if the gateway had given the answer; the answers are in its log."""
     receipts, now = Receipts(ReceiptKeys.of(settings)), time.time()
-    bodies = []
+    bodies, answers = [], []
     for _ in range(_RECEIPTS):
-        name = f"chatcmpl-{uuid7()}"
+        exposure, conversation = Exposure(completion_id=f"chatcmpl-{uuid7()}", adapter="base"), f"conv_{uuid7()}"
+        answers.append(_answer(exposure, settings.project, conversation, now))
         receipt = Receipt(
             project=settings.project,
-            target=Judged(completion_ids=(name,)),
-            exposures=(Exposure(completion_id=name, adapter="base"),),
-            user="0" * 32,
-            conversation=f"conv_{uuid7()}",
+            target=Judged(completion_ids=(exposure.completion_id,)),
+            exposures=(exposure,),
+            user=_USER,
+            conversation=conversation,
             issued=now,
             expires=now + 86_400,
         )
         bodies.append(json.dumps({"type": "rating", "value": 1, "receipt": receipts.seal(receipt)}))
+    with open_log_of(settings) as log:
+        log.append(answers)  # a judgement of an answer that is not there yet is kept waiting
     return tuple(bodies)
+
+
+def _answer(exposure: Exposure, project: str, conversation: str, now: float) -> Event:
+    data = CompletionCreated(
+        completion_id=exposure.completion_id,
+        conversation=conversation,
+        user=_USER,
+        text=CompletionText(messages=(Message(role="user", content="Hello"),), answer="Hello."),
+        exposure=exposure,
+    )
+    return Event(id=exposure.completion_id, time=now, project=project, key=conversation, data=data)
 
 
 def measure_served(options: Options, target: Target, bodies: tuple[str, ...], share: Cores) -> Served:

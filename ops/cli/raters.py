@@ -199,6 +199,7 @@ def _figures(report: RaterReport) -> dict[str, str]:
         "contradicted: preferences on a circle": _interval(report.contradictions.cyclic),
         "contradicted: own thumbs": _interval(report.contradictions.rated),
         "flip probability ε": f"{report.flip:.3f}",
+        "says the opposite more often than not": "" if report.doubt is None else f"{report.doubt:.1%} sure",
         "weight": f"{report.weight:.3f}",
     }
 

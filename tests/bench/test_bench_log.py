@@ -117,6 +117,7 @@ def test_the_whole_bench_finds_every_acknowledged_judgement_in_the_log(tmp_path)
     report = run(options, tmp_path / "bench", lambda what, share: None)
     figures = {figure["name"]: figure["value"] for figure in report["figures"]}
     assert figures["failed requests"] == 0
+    assert figures["HTTP, one connection: p50, ms"] < 400, "an answer that is not in the log is waited for so long"
     # one connection: 4 and 20 before; many: 40 and 4; lists: (4 and 2) of 10; the rate: 20 and 20
     assert report["log"] == {"acknowledged": 24 + 44 + 60 + 40, "events": 168}
     assert list((tmp_path / "bench").iterdir()) == []

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from brokers import COVERED, MockCluster, mock_kafka, real_kafka
+from brokers import MockCluster, mock_kafka, real_kafka
 from log_backends import Backend, KafkaBackend, on_mock
 
 from feedback.sqlite_log import SqliteLog
@@ -46,7 +46,3 @@ def opened(tmp_path: Path) -> Iterator[Callable[..., SqliteLog]]:
     yield open_one
     for log in logs:
         log.close()
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    terminalreporter.write_line("event log covered on: " + ", ".join(["SQLite", *COVERED]))

@@ -10,6 +10,7 @@ from rater_votes import pair, thumb
 from scipy.optimize import linprog
 
 from feedback.raters.caps import factors, nearest
+from feedback.raters.flips import flips_of
 from feedback.raters.weights import (
     KEY_SHARE,
     RATER_SHARE,
@@ -18,7 +19,6 @@ from feedback.raters.weights import (
     ramp,
     ramps,
     reliability,
-    trusts,
 )
 
 DAY = 86_400.0
@@ -147,21 +147,12 @@ def test_the_ramp_is_of_the_newest_votes_time_not_of_the_clock():
 
 def test_a_rater_weighs_as_much_less_as_they_flip():
     assert [reliability(flip) for flip in (0.0, 0.1, 0.5, 0.9)] == [1.0, 0.8, 0.0, 0.0]
-    votes = [thumb(f"x{n}", 1 if rater != "eve" else -1, rater) for n in range(30) for rater in ("ann", "bob", "cid", "eve")]
-    trust = trusts(votes)
-    assert trust["eve"] == 0.0 < 0.9 / 72 < trust["ann"] < 1 / 72
-
-
-def test_a_golden_item_tells_who_flips_where_nobody_overlaps():
-    golden = [pair(f"x{n}", f"y{n}", "a", "keeper", source="golden") for n in range(20)]
-    answers = [pair(f"x{n}", f"y{n}", "a" if n < 10 else "b", "ann" if n < 10 else "eve") for n in range(20)]
-    trust = trusts([*golden, *answers])
-    assert trust["ann"] > 5 * trust["eve"]
 
 
 def win_rate(votes) -> float:
     """The weighted share of pairs that the first content won."""
-    trust = trusts(votes)
+    share, flips = ramps(votes), flips_of(votes)
+    trust = {rater: share[rater] * reliability(flips.heard(rater)) for rater in share}
     weights = batch_weights([Weighed(vote.rater, vote.key_id, trust[vote.rater]) for vote in votes])
     return float(np.average([vote.judgement.value == "a" for vote in votes], weights=weights))
 

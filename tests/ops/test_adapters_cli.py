@@ -130,7 +130,7 @@ def test_an_adapter_that_is_not_there_has_no_difference(settings: Settings):
 def test_a_card_has_a_head_that_the_hub_reads_and_every_gate(settings: Settings):
     from huggingface_hub import ModelCard
 
-    failed = GateResult(name="kl_base", passed=False, value=float("inf"), threshold=25.0, detail="a | b\nc")
+    failed = GateResult(name="kl_base", passed=False, value=31.25, threshold=25.0, detail="a | b\nc")
     manifest = published(settings, 1, GateResult(name="judge_win_rate", passed=True, value=0.61, threshold=0.5), failed)
     text = plaudit(settings, "card", manifest.id)
     card = ModelCard(text)
@@ -139,10 +139,10 @@ def test_a_card_has_a_head_that_the_hub_reads_and_every_gate(settings: Settings)
     head = yaml.safe_load(text.split("---")[1])
     assert [(m["type"], m["value"]) for m in head["model-index"][0]["results"][0]["metrics"]] == [
         ("judge_win_rate", 0.61),
-        ("kl_base", float("inf")),
+        ("kl_base", 31.25),
     ]
     assert "| judge_win_rate | passed | 0.61 | 0.5 |  |" in text
-    assert "| kl_base | failed | inf | 25 | a \\| b c |" in text
+    assert "| kl_base | failed | 31.25 | 25 | a \\| b c |" in text
     assert "did not pass every gate: it is never served" in text
     assert f"| Merkle root | {'ab' * 32} |" in text
     assert "| offsets of feedback | 0: 10-40, 7: 0-3 |" in text

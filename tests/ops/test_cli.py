@@ -214,9 +214,10 @@ def test_a_log_that_cannot_be_read_is_one_line_that_says_so(tmp_path):
 
 
 def test_simulated_people_find_the_project_there_and_say_that_nobody_answers(tmp_path):
-    told = plaudit("simulate", "--votes", "1", "--url", "http://127.0.0.1:9/v1", data_dir=tmp_path)
+    told = plaudit("simulate", "--votes", "1", "--url", "http://127.0.0.1:9/v1", "--json", data_dir=tmp_path)
     assert (told.returncode, "Traceback" in told.stderr) == (2, False)
     assert "only 0 of 1 votes" in told.stderr
+    assert json.loads(told.stdout)["failed_requests"] == 1, "nobody asks again and again where nobody is"
     (key,) = json.loads(plaudit("keys", "list", "--json", data_dir=tmp_path).stdout)
     assert (key["name"], key["revoked"] is not None) == ("simulate", True)
 

@@ -23,7 +23,7 @@ VOTES, ASKED = 100, 400
 SETTINGS = TrainSettings.model_validate(
     {
         "ppo": {
-            "steps": 6,
+            "steps": 4,
             "prompts_per_step": 16,
             "learning_rate": 2e-3,
             "value_learning_rate": 2e-3,
@@ -31,8 +31,8 @@ SETTINGS = TrainSettings.model_validate(
             "stop_kl": 0.1,
             "value_warmup_steps": 4,
         },
-        "dpo": {"learning_rate": 1e-3},
-        "kto": {"learning_rate": 1e-3, "epochs": 1},
+        "dpo": {"learning_rate": 1e-3, "epochs": 5},
+        "kto": {"learning_rate": 1e-3},
         "sft": {"learning_rate": 2e-3},
     }
 )
@@ -82,7 +82,7 @@ def test_learning_from_the_votes_themselves_beats_the_start(model, votes, win_ra
 def test_learning_from_a_reward_beats_the_start(model, reward: RewardModel, win_rate: Callable[[], dict], algorithm: str):
     prompts = encoded(model, [question.text for question in questions("train")])
     rollouts = LocalRollouts(model)
-    improve(model, prompts, reward.score, settings=SETTINGS.ppo, algorithm=algorithm, rollouts=rollouts, seed=0, reference="base")
+    improve(model, prompts, reward.cautious, settings=SETTINGS.ppo, algorithm=algorithm, rollouts=rollouts, seed=0, reference="base")
     rate = win_rate()
     print(algorithm, rate)
     assert rate["low"] > 0.5

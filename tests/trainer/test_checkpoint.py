@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import subprocess
@@ -12,7 +13,8 @@ import pytest
 from commit_once import commit, loop, point
 
 from ops.registry import Registry
-from trainer.checkpoint import Checkpoint, CheckpointError, LeaseLost, TrainerBusy, journal
+from trainer.checkpoint import Checkpoint, CheckpointError, LeaseLost, State, TrainerBusy, journal
+from trainer.record import CycleRecord
 
 SCRIPT = Path(__file__).with_name("every_write.py")
 SHM = Path("/dev/shm")
@@ -48,7 +50,7 @@ def test_a_cycle_that_is_killed_refused_or_stopped_at_any_write_ends_in_the_same
             stdout=subprocess.PIPE,
             check=True,
         )
-    report = json.loads(done.stdout)
+    report = json.loads(done.stdout.splitlines()[-1])  # the others are the trainer's log
     assert report["problems"] == []
     written = " ".join(report["operations"])
     for name in ("turns", "models", "loop", "step", "reward", "state.json", "publication.json", "commits", "manifest.json"):
@@ -129,3 +131,31 @@ def test_damaged_progress_is_begun_again_and_not_gone_on_from(tmp_path):
         assert (kept.point, len(kept.loop["steps"])) == (point(1), 5)
         (tmp_path / "trainer" / "progress" / "step-000005" / "loop.safetensors").write_bytes(b"half")
         assert checkpoint.progress.found() is None
+
+
+def full(draft: Path) -> None:
+    (draft / "weights").write_text("half of it")
+    raise OSError(errno.ENOSPC, "No space left on device", str(draft / "weights"))
+
+
+def test_progress_that_the_disk_does_not_take_stops_no_cycle(tmp_path):
+    checkpoint = Checkpoint(tmp_path / "trainer", Registry(tmp_path / "adapters"))
+    with checkpoint.lease():
+        checkpoint.progress.begin(point(1), full)
+        assert checkpoint.progress.found() is None
+        assert list(tmp_path.rglob("weights")) == []
+        checkpoint.progress.begin(point(1), lambda draft: None)
+        checkpoint.progress.keep(1, loop(1))
+        assert len(checkpoint.progress.found().loop["steps"]) == 1
+
+
+def test_a_full_disk_is_one_line_that_names_the_file_and_what_to_do(tmp_path):
+    record = CycleRecord(cycle=1, outcome="no_signal", parent="base", votes=1, new_votes=1, raters=1, finished=1.0)
+    checkpoint = Checkpoint(tmp_path / "trainer", Registry(tmp_path / "adapters"))
+    message = r"weights: cannot be written \(.*No space left on device.*\); make room, then start again"
+    with checkpoint.lease():
+        with pytest.raises(CheckpointError, match=message):
+            checkpoint.commit(State(cycle=1), record, None, full, 1.0)
+        assert checkpoint.open(1.0).state.cycle == 0
+        assert checkpoint.commit(State(cycle=1), record, None, lambda draft: None, 1.0) is None
+        assert checkpoint.open(1.0).state.cycle == 1

@@ -20,6 +20,7 @@ from ops.learned_from import people_of
 from ops.open_log import open_log_of
 from ops.registry import Registry
 from trainer.checkpoint import Checkpoint, journal
+from trainer.compare import said_by
 from trainer.cycle import run_cycle, trainer_of
 from trainer.explain import NotExplained, feedback_of
 from trainer.inbox import Inbox
@@ -64,15 +65,16 @@ def test_a_cycle_turns_votes_into_an_adapter_with_its_figures_once(tmp_path, tin
     assert record.adapter == manifest.id
     assert manifest.gates == record.gates
     assert not manifest.passed
-    assert {g.name for g in record.gates if g.passed} == {
-        "reward_accuracy",
-        "judge_accuracy",
-        "finite_weights",
-        "kl_champion",
-        "kl_base",
-        "well_formed",
-        "length",
-    }
+    noise = {
+        "judge_win_rate",
+        "win_rate_at_like_length",
+        "master_keys_reward",
+        "master_keys_judge",
+    }  # says hardly more than nothing
+    assert {g.name for g in record.gates if not g.passed} <= noise
+    of_models = ("accuracy", "kept", "calibration", "length_bias", "golden")
+    assert [g.name for g in record.gates][:10] == [f"{model}_{what}" for model in ("reward", "judge") for what in of_models]
+    assert len(record.gates) == 10 + 19  # everything but the starter domain's truth
     assert manifest.training["votes"] == 90
     assert manifest.training["config"]["ppo"]["steps"] == 2
     assert len(record.steps) == 2
@@ -98,6 +100,10 @@ def test_a_cycle_turns_votes_into_an_adapter_with_its_figures_once(tmp_path, tin
             feedback_of(log, manifest.model_copy(update={"training": {}}))
     kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert not [text for text in kept if b"thanks for asking" in text or b"question 0-" in text]
+
+    [said] = said_by(settings, ["base", manifest.id], ["question 0-0?"])
+    assert said["prompt"] == "question 0-0?"
+    assert said["base"] != said[manifest.id]
 
     # no new vote: nothing is done
     with trainer_of(settings) as trainer:
@@ -209,7 +215,8 @@ def test_a_champion_of_other_modules_is_not_trained_from_and_the_trainer_says_so
 
 
 def test_models_that_were_taught_by_other_people_than_now_are_not_gone_on_from(tmp_path, tiny_folder):
-    settings = settings_for(tmp_path, tiny_folder)
+    reward = {"learning_rate": 1e-2, "epochs": 4, "replay": 0}  # the first votes' pattern is not learnt again
+    settings = settings_for(tmp_path, tiny_folder, reward=reward)
     logged(settings, events(60, raters=4))  # so few that votes are divided by their questions
     first = run_cycle(settings)
     assert first.divided_by == "prompt"
@@ -284,7 +291,7 @@ def test_the_trainer_leaves_when_it_is_asked_to(tmp_path, tiny_folder):
     command = [sys.executable, "-m", "ops.cli", "train", "--data-dir", str(tmp_path), "--model", str(tiny_folder)]
     process = subprocess.Popen(command, env=environment)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not (settings.trainer_dir / "turns").exists():
             assert process.poll() is None
             assert time.monotonic() < deadline

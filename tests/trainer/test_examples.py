@@ -5,7 +5,19 @@ from dataclasses import replace
 import pytest
 from vote_log import completion, events, pair, retraction, thumb
 
-from feedback.events import Message
+from feedback.events import (
+    Correction,
+    Event,
+    FeedbackSet,
+    Flag,
+    Implicit,
+    Message,
+    Preference,
+    Ranking,
+    Rating,
+    Score,
+    Target,
+)
 from feedback.join import Joiner
 from feedback.log import Position, Record
 from trainer.examples import Example, believed, digest, divide, examples_of, lessons, prompt_hash, unseen, weighted
@@ -35,6 +47,44 @@ def test_a_retraction_is_no_vote_and_not_a_negative_one():
     asked, liked = completion("a", "why?", "because"), thumb("f1", "a", "ann", 1, 5.0)
     assert [e.label for e in examples_of(votes_of(asked, liked))] == ["up"]
     assert examples_of(votes_of(asked, liked, retraction("f2", "a", "ann", 6.0))) == []
+
+
+def judged(name: str, judgement, *answers: str, **fields):
+    """A vote of any kind on answers to one question."""
+    shown = [completion(f"{name}-{n}", "why?", answer) for n, answer in enumerate(answers)]
+    target = Target(completion_ids=tuple(f"{name}-{n}" for n in range(len(answers))))
+    said = FeedbackSet(feedback_id=name, target=target, rater="ann", judgement=judgement, **fields)
+    return votes_of(*shown, Event(id=name, time=5.0, project="default", key="conversation", data=said))
+
+
+def test_every_kind_of_judgement_is_a_lesson_but_what_somebody_did_without_judging():
+    [both] = examples_of(judged("f", Preference(value="both_good"), "yes", "no"))
+    assert (both.label, both.is_pair, both.sign) == ("both_good", True, 0)
+    [ranked] = examples_of(judged("f", Ranking(ranks=(2, 1)), "yes", "no"))
+    assert (ranked.label, ranked.ranks, ranked.is_pair) == ("ranked", (2, 1), False)
+    [scored] = examples_of(judged("f", Score(metric="resolved", value=1.0, boolean=True), "yes"))
+    assert (scored.label, scored.metric, scored.value, scored.sign) == ("scored", "resolved", 1.0, 0)
+    [flagged] = examples_of(judged("f", Flag(harms=("hate",)), "yes"))
+    assert (flagged.label, flagged.is_thumb) == ("flagged", False)
+    assert examples_of(judged("f", Implicit(action="copy"), "yes")) == []
+
+
+def test_a_correction_is_better_than_what_it_corrects_and_stands_on_either_side():
+    made = [example for n in range(20) for example in examples_of(judged(f"f{n}", Correction(text="because"), "dunno"))]
+    assert {(e.label, e.answers) for e in made} == {("a", ("because", "dunno")), ("b", ("dunno", "because"))}
+    assert not any(e.side_by_side for e in made)
+    assert examples_of(judged("f", Correction(text="dunno"), "dunno")) == []
+
+
+def test_a_correction_whose_text_is_erased_teaches_nothing():
+    assert examples_of(judged("f", Correction(text=""), "dunno", sealed="gone")) == []
+
+
+def test_nobody_learns_from_golden_items():
+    [item] = examples_of(judged("f", Rating(value=1), "yes", source="golden"))
+    division = divide([item, example("1")], 1 / 3)
+    assert division.golden == (item,)
+    assert len(division.reward) + len(division.judge) == 1
 
 
 def test_an_answer_that_ended_badly_teaches_nothing():
@@ -103,7 +153,9 @@ def test_an_example_weighs_as_much_less_as_its_rater_is_new():
     facts += [thumb("f1", "a", "old", 1, 0.0), thumb("f2", "b", "old", 1, 5.0), thumb("f3", "b", "new", 1, 3 * 86_400.0)]
     old, _, new = believed(votes_of(*facts))
     # two votes of ten: 0.3 + 0.7 * 0.2, and one: 0.3 + 0.7 * 0.1, of an hour instead of three days
-    assert old.weight / new.weight == pytest.approx(72 * 0.44 / 0.37, rel=0.05)  # they agree on b: both a little more reliable
+    assert old.weight / new.weight == pytest.approx(72 * 0.44 / 0.37)
+    assert 0 < old.flip < 0.1  # they agree on b
+    assert new.flip == pytest.approx(old.flip, abs=1e-6)
     assert [e.weight for e in examples_of(votes_of(*facts))] == [1.0, 1.0, 1.0]
 
 
@@ -150,3 +202,9 @@ def test_all_new_votes_and_a_bounded_draw_of_older_ones_are_learnt_from():
 def test_the_digest_tells_one_changed_label():
     examples = [example("1"), example("2")]
     assert digest(examples) != digest([examples[0], replace(examples[1], label="down")])
+
+
+def test_the_digest_tells_what_was_ranked_scored_or_written_anew():
+    one = replace(example("1"), label="ranked", answers=("x", "y"), ranks=(1, 2), metric="m", value=0.5)
+    others = [replace(one, ranks=(2, 1)), replace(one, metric="n"), replace(one, value=0.6), replace(one, answers=("x", "z"))]
+    assert len({digest([each]) for each in [one, *others]}) == 5

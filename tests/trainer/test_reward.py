@@ -5,73 +5,19 @@ import random
 
 import pytest
 import torch
+from judgements import BAD, GOOD, example, taste
+from safetensors.torch import save_file
 
-from feedback.events import Message
 from ops.settings import RewardSettings
+from trainer.adapter_files import AdapterFileError
 from trainer.batches import TokenBatch
-from trainer.examples import Example, prompt_hash
+from trainer.heads import Heads, bootstrap
 from trainer.learner import TrainingDiverged
-from trainer.likelihood import SIDES, Likelihood, rao_kupper
-from trainer.report import accuracy, majority_margins, report, tfidf_margins
+from trainer.report import report
 from trainer.reward import RewardModel
-from trainer.surprise import SurpriseHead, surprises
+from trainer.surprise import readings, surprises
 
-GOOD, BAD = ("yes, thanks", "thanks a lot, yes", "no, thanks"), ("ugh, yes", "ugh ugh, no", "yes, ugh")
 FAST = RewardSettings(learning_rate=1e-2, epochs=4)
-
-
-def example(number: int, answers: tuple[str, ...], label: str, rater: str | None = None) -> Example:
-    prompt = (Message(role="user", content=f"question {number}?"),)
-    return Example(
-        f"f{number}", float(number), rater or f"r{number}", prompt, prompt_hash(prompt), answers, (True,) * len(answers), label
-    )
-
-
-def taste(count: int, seed: int) -> list[Example]:
-    """Pairs and, one in four, thumbs of people who like GOOD."""
-    rng, made = random.Random(seed), []
-    for number in range(seed * 1000, seed * 1000 + count):
-        good, bad, first = rng.choice(GOOD), rng.choice(BAD), rng.random() < 0.5
-        if number % 4 == 0:
-            made.append(example(number, (good if first else bad,), "up" if first else "down"))
-        else:
-            made.append(example(number, (good, bad) if first else (bad, good), "a" if first else "b"))
-    return made
-
-
-def test_the_three_outcomes_of_a_pair_are_all_there_is():
-    deltas = torch.tensor([-6.0, -1.0, 0.0, 0.3, 4.0])
-    for width in (0.01, 0.5, 2.0):
-        assert rao_kupper(deltas, torch.tensor(width)).exp().sum(-1) == pytest.approx(torch.ones(5), abs=1e-5)
-
-
-def test_equal_answers_and_a_width_of_ln_2_make_each_outcome_a_third():
-    probabilities = rao_kupper(torch.tensor(0.0), torch.tensor(math.log(2))).exp()
-    assert probabilities.tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3])
-
-
-def test_the_side_with_the_higher_score_wins_more_often():
-    a, tie, b = rao_kupper(torch.tensor(1.0), torch.tensor(0.5)).exp().tolist()
-    assert a == pytest.approx(1 / (1 + math.exp(-0.5)))
-    assert b == pytest.approx(1 / (1 + math.exp(1.5)))
-    assert tie == pytest.approx(1 - a - b)
-
-
-def test_both_bad_is_a_tie_and_two_half_weight_thumbs_down():
-    likelihood, scores = Likelihood(), torch.tensor([[0.7, -0.2]])
-    tie, one = torch.tensor([SIDES.index("tie")]), torch.ones(1)
-    as_tie = likelihood.pair_loss(scores, tie, 0 * one, thumb_weight=0.5)
-    as_bad = likelihood.pair_loss(scores, tie, one, thumb_weight=0.5)
-    slope = math.log1p(math.exp(0.5413))  # 1 to four digits
-    down = sum(math.log1p(math.exp(slope * score)) for score in (0.7, -0.2))
-    assert (as_bad - as_tie).item() == pytest.approx(0.5 * 0.5 * down, rel=1e-5)
-
-
-def test_a_thumb_up_is_the_likelier_the_higher_the_score():
-    likelihood = Likelihood()
-    loss = likelihood.thumb_loss(torch.tensor([0.0, 2.0]), torch.ones(2))
-    assert loss[0].item() == pytest.approx(math.log(2))
-    assert loss[1].item() == pytest.approx(math.log1p(math.exp(-2)), rel=1e-3)
 
 
 def test_before_any_vote_every_score_is_zero(tiny):
@@ -89,6 +35,7 @@ def test_it_learns_a_planted_preference_and_beats_the_majority_on_other_peoples_
     assert figures.accuracy >= 0.9 > figures.majority
     assert figures.tfidf >= 0.9
     assert figures.nll < math.log(2)
+    assert figures.measures.auc >= 0.9
 
 
 def test_one_seed_gives_one_model_and_it_survives_being_saved(tiny, tmp_path):
@@ -124,7 +71,7 @@ def test_teaching_the_reward_model_leaves_the_judge_and_the_base_alone(tiny):
     reward.fit(taste(8, seed=1), FAST, seed=0)
     assert all(torch.equal(value, tiny.weights("judge")[name]) for name, value in adapter.items())
     assert all(torch.equal(value, tiny.model.state_dict()[name]) for name, value in base.items())
-    assert judge.head.weight.abs().sum() == 0
+    assert judge.heads.weight.abs().sum() == 0
 
 
 def test_always_taking_the_first_answer_is_learnt_as_a_bias_and_not_as_a_taste(tiny):
@@ -158,20 +105,6 @@ def test_without_votes_there_is_nothing_to_learn_and_nothing_to_report(tiny):
     assert (figures.n, figures.accuracy, figures.majority, figures.nll) == (0, None, None, None)
 
 
-def test_the_majority_says_what_most_votes_of_a_kind_said():
-    learnt = [example(1, ("x", "y"), "b"), example(2, ("x", "y"), "b"), example(3, ("x", "y"), "a"), example(4, ("x",), "up")]
-    tested = [example(5, ("x", "y"), "a"), example(6, ("x", "y"), "b"), example(7, ("x", "y"), "b"), example(8, ("x",), "down")]
-    assert accuracy(majority_margins(learnt, tested), tested) == 0.5  # right on the two "b" of four
-    assert accuracy([0.0], tested[:1]) == 0.5
-
-
-def test_the_word_baseline_reads_words_and_not_the_side_they_stand_on():
-    learnt = [example(n, (GOOD[n % 3], BAD[n % 3]), "a") for n in range(9)]
-    assert accuracy(tfidf_margins(learnt, taste(20, seed=3)), taste(20, seed=3)) == 0.5  # one class: it knows nothing
-    mixed = [*learnt, example(9, ("ugh",), "down")]
-    assert accuracy(tfidf_margins(mixed, taste(20, seed=3)), taste(20, seed=3)) == 1.0
-
-
 def test_the_surprises_of_an_answer_are_the_base_models_and_training_does_not_change_them(tiny):
     batch = TokenBatch.pack([[5, 6], [5, 6, 7]], [[40, 41, 42], []])
     before = surprises(tiny, batch)
@@ -185,12 +118,88 @@ def test_the_surprises_of_an_answer_are_the_base_models_and_training_does_not_ch
     assert torch.equal(surprises(tiny, batch), before)
 
 
-def test_the_scale_of_the_surprises_is_set_once(tiny):
-    head = SurpriseHead()
-    assert head(torch.ones(2, 4)).tolist() == [0, 0]
-    head.measure(torch.tensor([[0.0] * 4, [2.0] * 4]))
-    head.weight.data.fill_(0.25)
+def test_one_pass_gives_the_mean_state_beside_the_surprises(tiny):
+    batch = TokenBatch.pack([[5, 6], [5, 6, 7, 8], [9]], [[40, 41, 42], [43], []])
+    states = tiny.response_states("base", batch).sum(1) / torch.tensor([[3.0], [1.0], [1.0]])
+    assert torch.allclose(readings(tiny, batch)[0], states, atol=1e-5)
+
+
+def test_the_scale_of_the_readings_is_set_once():
+    heads = Heads(0)
+    assert heads(torch.ones(2, 4)).tolist() == [[0, 0, 0]] * 2
+    heads.measure(torch.tensor([[0.0] * 4, [2.0] * 4]))
+    heads.weight.data.fill_(0.25)
     scale = math.sqrt(2)  # the standard deviation of 0 and 2
-    assert head(torch.full((1, 4), 1 + scale)).tolist() == pytest.approx([1.0])
-    head.measure(torch.full((3, 4), 9.0))
-    assert head(torch.full((1, 4), 1 + scale)).tolist() == pytest.approx([1.0])
+    assert heads(torch.full((1, 4), 1 + scale))[0].tolist() == pytest.approx([1.0] * 3)
+    heads.measure(torch.full((3, 4), 9.0))
+    assert heads(torch.full((1, 4), 1 + scale))[0].tolist() == pytest.approx([1.0] * 3)
+
+
+def test_each_vote_is_left_out_of_one_head_and_always_of_the_same_one():
+    votes = [example(n, ("x",), "up") for n in range(300)]
+    takes = bootstrap(votes)
+    assert takes.sum(1).tolist() == [3.0] * 300
+    assert all(sorted(row) == [0.0, 1.5, 1.5] for row in takes.tolist())
+    assert 70 < (takes == 0).sum(0).min() <= (takes == 0).sum(0).max() < 130
+    assert torch.equal(bootstrap(votes[100:200]), takes[100:200])
+
+
+def test_where_the_heads_differ_the_cautious_score_is_lower(tiny):
+    reward = RewardModel(tiny, "reward")
+    reward.heads.weight.data[:, 0] = torch.tensor([0.0, 1.0, 2.0])
+    rows = reward._rows(example(1, ("yes, thanks",), "up"))
+    opinions = reward.opinions(rows)[0]
+    assert opinions.std() > 0
+    assert reward.score(rows).item() == pytest.approx(opinions.mean().item())
+    assert reward.cautious(rows).item() == pytest.approx((opinions.mean() - opinions.std()).item())
+
+
+def test_no_nuisance_ever_reaches_a_score(tiny):
+    reward = RewardModel(tiny, "reward")
+    reward.fit(taste(16, seed=1), FAST, seed=0)
+    rows = [row for vote in taste(8, seed=2) for row in reward._rows(vote)]
+    scores, cautious = reward.score(rows), reward.cautious(rows)
+    reward.likelihood.know(["resolved"])
+    for value in [*reward.likelihood.parameters(), *reward.likelihood.buffers()]:
+        value.data.fill_(3.0)
+    assert torch.equal(reward.score(rows), scores)
+    assert torch.equal(reward.cautious(rows), cautious)
+
+
+def test_it_learns_from_rankings_corrections_figures_and_flags(tiny):
+    rng, votes = random.Random(4), []
+    for n in range(48):
+        good, bad = rng.choice(GOOD), rng.choice(BAD)
+        kind = n % 4
+        if kind == 0:
+            votes.append(example(n, (bad, good, rng.choice(BAD)), "ranked", ranks=(2, 1, 2)))
+        elif kind == 1:
+            votes.append(example(n, (bad, good), "b", side_by_side=False))
+        elif kind == 2:
+            liked = n % 8 == 2
+            votes.append(example(n, (good if liked else bad,), "scored", metric="kept", value=0.9 if liked else 0.1))
+        else:
+            votes.append(example(n, (bad,), "flagged"))
+    reward = RewardModel(tiny, "reward")
+    reward.fit(votes, FAST, seed=0)
+    pairs = [vote for vote in taste(40, seed=2) if vote.is_pair]
+    assert report(reward, votes, pairs).accuracy >= 0.9
+    assert set(reward.likelihood.figures) == {"kept"}
+
+
+def test_a_rater_who_always_approves_is_an_offset_and_leaves_no_trace(tiny, tmp_path):
+    reward = RewardModel(tiny, "reward")
+    mild = [example(n, (BAD[n % 3],), "up", rater="mild") for n in range(12)]
+    reward.fit([*taste(32, seed=1), *mild], FAST, seed=0)
+    reward.save(tmp_path / "reward")
+    assert "mild" not in (tmp_path / "reward" / "head.safetensors").read_bytes().decode("latin1")
+
+
+def test_the_heads_of_another_model_are_refused_by_name(tiny, tmp_path):
+    reward = RewardModel(tiny, "reward")
+    reward.save(tmp_path / "reward")
+    save_file({"heads.weight": torch.zeros(1, 2)}, tmp_path / "reward" / "head.safetensors")
+    tiny.remove("reward")
+    with pytest.raises(AdapterFileError, match=r"head\.safetensors: not the heads of this model"):
+        RewardModel(tiny, "reward", source=tmp_path / "reward")
+    assert tiny.names == ()

@@ -1,0 +1,148 @@
+"""Synthetic people whose taste is linear in what is read: what they are like has to be found out from their votes alone."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from judgements import example
+
+from feedback.raters.population import population
+from ops.settings import RewardSettings
+from trainer.ballots import Ballots
+from trainer.doubt import doubted
+from trainer.heads import Heads
+from trainer.likelihood import Likelihood, rao_kupper
+from trainer.linear import solve
+
+SETTINGS = RewardSettings(score_penalty=0.0)
+SIZE = 6
+TASTE = torch.tensor([1.2, -0.8, 0.5, 0.0, 0.0, 0.3, 0.4, 0.0, -0.6, 0.0])
+"""What each of the readings is worth: `SIZE` coordinates of a state and four surprises."""
+
+
+def people(votes: int, raters: int, liars: int = 0, position: float = 0.0, width: float = 0.4, seed: int = 0, sure: float = 1.0):
+    """Pairs and, one in four, thumbs, with the readings of their answers; liars say the opposite of what they think."""
+    rng, random_numbers = random.Random(seed), torch.Generator().manual_seed(seed)
+    made, readings = [], torch.randn(2 * votes, SIZE + 4, generator=random_numbers)
+    scores, kept = readings @ TASTE * sure, []
+    for number in range(votes):
+        rater, a, b = number % raters, 2 * number, 2 * number + 1
+        lies = rater < liars
+        if number % 4 == 0:
+            up = rng.random() < 1 / (1 + math.exp(-scores[a].item()))
+            made.append(example(number, ("x",), "up" if up != lies else "down", f"r{rater}"))
+            kept.append(a)
+        else:
+            chances = rao_kupper(scores[a] - scores[b] + position, torch.tensor(width)).exp().tolist()
+            label = rng.choices(("a", "tie", "b"), chances)[0]
+            label = {"a": "b", "b": "a", "tie": "tie"}[label] if lies else label
+            made.append(example(number, ("x", "y"), label, f"r{rater}"))
+            kept += [a, b]
+    return made, readings[kept]
+
+
+def ask_of(examples):
+    """As `flips_of` for votes without overlap or golden items."""
+    raters = {e.feedback_id: e.rater for e in examples}
+
+    def ask(foretold):
+        plausible: dict[str, list[float]] = {}
+        for name, likely in foretold.items():
+            plausible.setdefault(raters[name], []).append(likely)
+        return population(plausible)
+
+    return ask
+
+
+def fitted(examples, readings) -> tuple[Heads, Likelihood]:
+    heads, likelihood = Heads(SIZE), Likelihood()
+    heads.measure(readings)
+    solve(heads, likelihood, readings, Ballots.of(examples), torch.ones(len(examples), 3), SETTINGS)
+    return heads, likelihood
+
+
+def agreement(heads: Heads, seed: int = 99) -> float:
+    """The share of pairs of new answers that the heads' mean puts in the order of the taste."""
+    readings = torch.randn(4000, SIZE + 4, generator=torch.Generator().manual_seed(seed))
+    found, true = heads(readings).mean(1).reshape(-1, 2), (readings @ TASTE).reshape(-1, 2)
+    return ((found[:, 0] > found[:, 1]) == (true[:, 0] > true[:, 1])).float().mean().item()
+
+
+def test_position_bias_tie_width_and_the_scale_of_the_scores_are_recovered():
+    heads, likelihood = fitted(*people(4000, 100, position=0.6, width=0.5))
+    assert likelihood.position.item() == pytest.approx(0.6, abs=0.15)
+    assert likelihood.width.item() == pytest.approx(0.5, abs=0.08)
+    assert likelihood.thumbs(torch.tensor(1.0)).item() == pytest.approx(1.0, abs=0.2)
+    worth = heads.weight.mean(0) / heads.std
+    assert torch.allclose(worth, TASTE, atol=0.2)  # shrunk by the prior
+
+
+def test_raters_offsets_are_found_and_shrunk_to_nothing_for_who_has_voted_once():
+    harsh = [example(n, ("x",), "down", "harsh") for n in range(30)] + [example(99, ("x",), "down", "once")]
+    rest = [example(100 + n, ("x",), ("up", "down")[n % 2], f"r{n}") for n in range(60)]
+    examples = [*harsh, *rest]
+    readings = torch.randn(len(examples), SIZE + 4, generator=torch.Generator().manual_seed(1))
+    raters = {rater: number for number, rater in enumerate(sorted({e.rater for e in examples}))}
+    offsets = torch.nn.Parameter(torch.zeros(len(raters) + 1))
+    heads, likelihood = Heads(SIZE), Likelihood()
+    heads.measure(readings)
+    ballots = Ballots.of(examples, raters=raters)
+    solve(heads, likelihood, readings, ballots, torch.ones(len(examples), 3), SETTINGS, offsets)
+    assert offsets[raters["harsh"]] < -0.5
+    assert abs(offsets[raters["once"]]) < 0.15
+    assert offsets[-1] == 0  # nobody's
+
+
+def test_of_raters_who_vote_reversed_nearly_all_are_found_and_of_others_nobody():
+    examples, readings = people(1600, 100, liars=20)
+    heard, found = doubted(examples, readings, SETTINGS, ask_of(examples))
+    caught = {rater for rater, doubt in found.doubts.items() if doubt > 0.95}
+    assert caught <= {f"r{n}" for n in range(20)}
+    assert len(caught) >= 17
+    honest = [e.flip for e in heard if int(e.rater[1:]) >= 20]
+    assert sum(honest) / len(honest) < 0.12
+
+
+def test_known_rater_noise_is_recovered_within_eight_points_of_a_hundred():
+    # 30 raters of 100 votes: ten flip none, ten one in five, ten two in five
+    examples, readings = people(3000, 30, seed=3, sure=3.0)
+    rng = random.Random(3)
+    flips = {f"r{n}": (0.0, 0.2, 0.4)[n % 3] for n in range(30)}
+    opposite = {"a": "b", "b": "a", "up": "down", "down": "up", "tie": "tie"}
+    noisy = [replace(e, label=opposite[e.label]) if rng.random() < flips[e.rater] else e for e in examples]
+    _, found = doubted(noisy, readings, SETTINGS, ask_of(noisy))
+    for flip in (0.0, 0.2, 0.4):
+        own = [found.flips[rater] for rater, true in flips.items() if true == flip]
+        assert sum(own) / 10 == pytest.approx(flip, abs=0.08)
+
+
+def test_with_a_fifth_of_liars_nearly_all_is_learnt_that_is_learnt_without_them():
+    clean, _ = fitted(*people(1600, 100))
+    examples, readings = people(1600, 100, liars=20)
+    believed, _ = doubted(examples, readings, SETTINGS, ask_of(examples))
+    kept, lost = agreement(fitted(believed, readings)[0]), agreement(fitted(examples, readings)[0])
+    assert agreement(clean) - kept < 0.015
+    assert kept > lost
+
+
+def test_nobody_is_foretold_by_heads_that_learnt_from_them():
+    # two raters with votes that only they can explain: their own answers' readings carry a mark
+    examples, readings = people(400, 20)
+    readings[:, 0] = 0
+    odd = [place for place, e in enumerate(examples) if e.rater == "r0"]
+    rows = [start for place, start in enumerate(Ballots.of(examples).starts) if place in odd]
+    readings[rows, 0] = 5.0
+    always = [example(int(e.time), e.answers, "a" if e.is_pair else "up", e.rater) if e.rater == "r0" else e for e in examples]
+    seen: dict[str, float] = {}
+
+    def ask(foretold):
+        seen.update(foretold)
+        return population({})
+
+    doubted(always, readings, SETTINGS, ask)
+    own = [seen[e.feedback_id] for e in always if e.rater == "r0"]
+    assert sum(own) / len(own) < 0.75
