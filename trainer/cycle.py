@@ -48,6 +48,9 @@ from trainer.trial import CHAMPION, POLICY, Standards, Trial, divide_prompts
 
 _log = structlog.get_logger(__name__)
 
+REINFORCED = ("ppo", "rloo")
+"""The algorithms that sample answers and are rewarded; the others are `trainer.offline`'s."""
+
 
 class Trainer:
     """A project's trainer; the caller holds the checkpoint's lease."""
@@ -132,7 +135,7 @@ class Trainer:
         cycle.model.add(POLICY, source=source)
         self._steps += cycle.steps_kept
         with cycle.stage("improve"):
-            cycle.steps = self._reinforce(cycle) if train.algorithm in ("ppo", "rloo") else self._imitate(cycle)
+            cycle.steps = self._reinforce(cycle) if train.algorithm in REINFORCED else self._imitate(cycle)
 
     def gate(self, cycle: Attempt) -> None:
         """Try the new adapter beside the champion."""
@@ -318,6 +321,9 @@ def run(settings: Settings, once: bool = False, json: bool = False) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     crew = Crew.joined()
+    if crew.size > 1 and settings.train.algorithm not in REINFORCED:
+        wrong = f"train.algorithm={settings.train.algorithm!r}: only {' and '.join(REINFORCED)} are learnt in several processes"
+        raise CommandError(f"{wrong}. Run `plaudit train` by itself, or set PLAUDIT_TRAIN__ALGORITHM to one of them")
     try:
         ref = prepared(settings)
         if crew.rank:

@@ -11,7 +11,7 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from datasets import Dataset, disable_progress_bars
@@ -28,7 +28,7 @@ from trainer.policy import AdapterModel
 from trainer.reward import LONGEST_ANSWER, LONGEST_PROMPT
 
 Offline = Literal["dpo", "kto", "sft"]
-ALGORITHMS: tuple[str, ...] = get_args(Offline)
+
 
 _FORMATS: dict[Offline, Format] = {"dpo": "preference", "kto": "kto", "sft": "sft"}
 _COLUMNS: dict[Offline, tuple[str, ...]] = {

@@ -82,7 +82,9 @@ def test_learning_from_the_votes_themselves_beats_the_start(model, votes, win_ra
 def test_learning_from_a_reward_beats_the_start(model, reward: RewardModel, win_rate: Callable[[], dict], algorithm: str):
     prompts = encoded(model, [question.text for question in questions("train")])
     rollouts = LocalRollouts(model)
-    improve(model, prompts, reward.cautious, settings=SETTINGS.ppo, algorithm=algorithm, rollouts=rollouts, seed=0, reference="base")
+    improve(
+        model, prompts, reward.cautious, settings=SETTINGS.ppo, algorithm=algorithm, rollouts=rollouts, seed=0, reference="base"
+    )
     rate = win_rate()
     print(algorithm, rate)
     assert rate["low"] > 0.5
