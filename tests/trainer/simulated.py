@@ -23,7 +23,7 @@ def votes_on(model: AdapterModel, count: int, seed: int = 0) -> list[Vote]:
     """``count`` votes, two in three of them on a pair, on answers that the base gives to questions of the train split."""
     rng = random.Random(seed)
     people = crowd(24, seed=seed)
-    questions = [rng.choice(people).ask(rng)[-1]["content"] for _ in range(2 * count)]
+    questions = [rng.choice(people).ask(rng)[-1]["content"] for _ in range(count + count // 8)]
     said = generate(model, BASE, encoded(model, questions), n=2, temperature=0.7, max_new_tokens=64, seed=seed)
     made = [
         _vote(model, number, people[number % len(people)], question, answers)

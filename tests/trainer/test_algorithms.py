@@ -18,22 +18,22 @@ from trainer.policy import AdapterModel
 from trainer.reward import RewardModel
 from trainer.rollouts import LocalRollouts
 
-VOTES, ASKED = 100, 400
+VOTES, ASKED = 200, 300
 
 SETTINGS = TrainSettings.model_validate(
     {
         "ppo": {
-            "steps": 4,
+            "steps": 3,
             "prompts_per_step": 16,
             "learning_rate": 2e-3,
             "value_learning_rate": 2e-3,
             "kl_coef": 0.1,
             "stop_kl": 0.1,
-            "value_warmup_steps": 4,
+            "value_warmup_steps": 1,
         },
-        "dpo": {"learning_rate": 1e-3, "epochs": 5},
-        "kto": {"learning_rate": 1e-3},
-        "sft": {"learning_rate": 2e-3},
+        "dpo": {"learning_rate": 1e-3, "beta": 0.3, "epochs": 2},
+        "kto": {"learning_rate": 1e-3, "epochs": 1},
+        "sft": {"learning_rate": 2e-3, "epochs": 1},
     }
 )
 
@@ -51,7 +51,7 @@ def votes(model: AdapterModel) -> list[Vote]:
 @pytest.fixture(scope="module")
 def reward(model: AdapterModel, votes: list[Vote]) -> RewardModel:
     reward = RewardModel(model, "reward")
-    reward.fit(believed(votes), RewardSettings(learning_rate=3e-3, epochs=4), seed=0)
+    reward.fit(believed(votes), RewardSettings(learning_rate=3e-3, epochs=2), seed=0)
     return reward
 
 

@@ -17,6 +17,7 @@ from trainer.experience import Experience
 from trainer.improve import TrainingDiverged, improve
 from trainer.learner import Critic, Learner
 from trainer.policy import AdapterModel
+from trainer.reward import RewardModel
 from trainer.rollouts import LocalRollouts, Sample
 from trainer.state_file import read_state, write_state
 
@@ -86,6 +87,20 @@ def test_kl_is_0_against_a_champion_that_the_policy_is_a_copy_of_and_not_against
     tiny.add("policy", source="reference")
     assert run(tiny, reference="reference", learning_rate=1e-9).steps[0]["objective/kl"] == 0
     assert run(tiny, reference="base", prompts_per_step=32).steps[0]["objective/kl"] > 0.05
+
+
+def test_the_reward_and_the_kl_share_one_pass_through_the_base(tiny: AdapterModel, monkeypatch):
+    asked: list[str] = []
+    logprobs = AdapterModel.response_logprobs
+    monkeypatch.setattr(AdapterModel, "response_logprobs", lambda *args, **more: asked.append(args[1]) or logprobs(*args, **more))
+    tiny.add("policy")
+    reward = RewardModel(tiny, "reward")
+    run(tiny, reward.score, steps=3, algorithm="rloo")
+    assert asked.count("base") == 3
+    asked.clear()
+    tiny.add("champion")
+    run(tiny, reward.score, steps=3, algorithm="rloo", reference="champion")
+    assert (asked.count("base"), asked.count("champion")) == (3, 3)
 
 
 @ALGORITHMS
