@@ -123,11 +123,14 @@ def _reports(settings: Settings, stream: str | None) -> dict[str, RaterReport]:
     from ops.open_log import existing_log_of
     from ops.raters import Raters
 
-    only = None if stream is None else find_stream(open_streams(settings), settings, stream).id
     with existing_log_of(settings) as log:
         raters = Raters(log, settings.project)
         raters.refresh()
-        votes = [vote for vote in raters.votes() if only in (None, vote.stream)]
+        votes = raters.votes()
+        if stream is not None:
+            if all(vote.stream != stream for vote in votes):
+                stream = find_stream(open_streams(settings), settings, stream).id
+            votes = [vote for vote in votes if vote.stream == stream]
         return rater_reports(votes, raters.standings)
 
 
