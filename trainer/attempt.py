@@ -36,7 +36,7 @@ _NOT_IN_THE_WORK = {"threads", "nice", "poll_s", "min_new_votes", "orphan_hours"
 def point_of(settings: Settings, ref: ModelRef, before: Loaded, batch: Batch) -> Point:
     """Names a cycle's work by all that its outcome depends on: what an interrupted one left is of use to the same work alone."""
     number = before.state.cycle + 1
-    votes = [[example.feedback_id, example.label, example.weight, example.prompt_hash] for example in believed(batch.votes)]
+    votes = [[*example.said, example.weight, example.flip, example.prompt_hash] for example in believed(batch.votes)]
     prompts = [[[message.role, message.content] for message in prompt] for prompt in batch.prompts]
     work = [
         cycle_key(settings.project, number, before.digest, batch.offsets),
