@@ -74,6 +74,10 @@ class LimitSettings(_Group):
 class RewardSettings(_Group):
     """Reward model and judge: base + LoRA + linear heads on mean-pooled response states."""
 
+    trunk: Literal["adapter", "frozen"] = Field(
+        default="adapter",
+        description="What the heads read: base + LoRA, which learns too; or the base alone, at two depths: minutes, not hours.",
+    )
     learning_rate: float = Field(default=1e-3, gt=0)
     epochs: int = Field(default=2, ge=1, description="Of the adapter: the heads have learnt before, on frozen states.")
     batch_size: int = Field(default=16, ge=1)

@@ -29,6 +29,7 @@ UNITS = {
         "tests/feedback/test_open.py",
         "tests/feedback/test_replay.py",
         "tests/feedback/test_retention.py",
+        "tests/feedback/test_topics.py",
     ),
 }
 

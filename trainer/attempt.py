@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from feedback.events import BASE
+from feedback.replay import row_of
 from ops.models import ModelRef
 from ops.registry import GateResult
 from ops.settings import Settings
 from trainer.checkpoint import ADAPTER, JUDGE, REWARD, Loaded, State
-from trainer.examples import believed
 from trainer.inbox import Batch
 from trainer.learn import Learnt, seed_for
 from trainer.policy import AdapterModel
@@ -30,13 +30,13 @@ from trainer.trial import CHAMPION, POLICY, Standards
 SEEDS = (REWARD, JUDGE, "improve", "gate")
 """The stages that draw random numbers."""
 
-_NOT_IN_THE_WORK = {"threads", "nice", "poll_s", "min_new_votes", "orphan_hours", "keep_every", "tracker"}
+_NOT_IN_THE_WORK = {"nice", "poll_s", "min_new_votes", "orphan_hours", "keep_every", "tracker"}
 
 
 def point_of(settings: Settings, ref: ModelRef, before: Loaded, batch: Batch) -> Point:
     """Names a cycle's work by all that its outcome depends on: what an interrupted one left is of use to the same work alone."""
     number = before.state.cycle + 1
-    votes = [[*example.said, example.weight, example.flip, example.prompt_hash] for example in believed(batch.votes)]
+    votes = [[row_of(vote), vote.judgement.model_dump(mode="json"), [c.sealed for c in vote.completions]] for vote in batch.votes]
     prompts = [[[message.role, message.content] for message in prompt] for prompt in batch.prompts]
     work = [
         cycle_key(settings.project, number, before.digest, batch.offsets),

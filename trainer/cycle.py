@@ -177,6 +177,7 @@ class Trainer:
 
     def _begin(self, batch: Batch) -> Attempt:
         train, ref = self._settings.train, prepared(self._settings)
+        kept, self._kept = self._kept, None
         model = AdapterModel.load(
             ref.path,
             rank=train.lora_rank,
@@ -185,7 +186,6 @@ class Trainer:
             device="cuda" if torch.cuda.is_available() else "cpu",
             seed=self._settings.seed,
         )
-        kept, self._kept = self._kept, None
         return Attempt(batch, self._loaded, ref, model, kept)
 
     def _unfinished(self) -> Batch | None:

@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -30,12 +30,14 @@ from trainer.ballots import Ballots, flagged_texts
 from trainer.batches import TokenBatch
 from trainer.doubt import Ask, doubted
 from trainer.examples import Example, Prompt, weighted
+from trainer.frozen import Reader, width
 from trainer.heads import HEADS, Heads, bootstrap
 from trainer.learner import TrainingDiverged
 from trainer.likelihood import Likelihood
 from trainer.linear import objective, solve
 from trainer.policy import AdapterModel
-from trainer.surprise import readings, surprises
+from trainer.strength import strength
+from trainer.surprise import COUNT, readings, surprises
 
 HEAD_FILE = "head.safetensors"
 
@@ -47,6 +49,9 @@ ROWS = 256
 
 NUISANCE_RATE = 0.02
 """Learning rate of the few numbers beside the scores, which the linear start has already found."""
+
+
+Trunk = Literal["adapter", "frozen"]
 
 
 class Answered(Protocol):
@@ -70,10 +75,12 @@ class _Row:
 class RewardModel:
     """s(prompt, answer). Starts at 0 everywhere, or from a folder that `save` has written."""
 
-    def __init__(self, model: AdapterModel, name: str, *, source: Path | None = None) -> None:
-        """Raises `AdapterFileError` for a folder that is not of this model."""
+    def __init__(self, model: AdapterModel, name: str, *, source: Path | None = None, reader: Reader | None = None) -> None:
+        """``reader``: shared by models on a frozen trunk. Raises `AdapterFileError` for a folder that is not of this model."""
         model.add(name, source=source)
         self.model, self.name, self.warm = model, name, source is not None
+        self.trunk: Trunk = "adapter"
+        self.reader = reader or Reader(model)
         self.heads = Heads(model.hidden_size).to(model.device)
         self.likelihood = Likelihood().to(model.device)
         self.people: Population | None = None
@@ -89,6 +96,7 @@ class RewardModel:
 
     def _load(self, file: Path) -> None:
         tensors = load_file(file)
+        self._stand_on("frozen" if tensors["heads.weight"].shape[1] == width(self.model) else "adapter")
         known = "likelihood.figures."
         self.likelihood.know(key.removeprefix(known) for key in tensors if key.startswith(known))
         try:
@@ -96,6 +104,12 @@ class RewardModel:
         except RuntimeError as error:
             self.model.remove(self.name)
             raise AdapterFileError(f"{file}: not the heads of this model; remove the trainer's folder to learn anew") from error
+
+    def _stand_on(self, trunk: Trunk) -> None:
+        """Heads that have learnt on the other trunk are of no use on this one."""
+        if trunk != self.trunk:
+            size = width(self.model) - COUNT if trunk == "frozen" else self.model.hidden_size
+            self.trunk, self.heads = trunk, Heads(size).to(self.model.device)
 
     # scores
 
@@ -121,6 +135,8 @@ class RewardModel:
 
     def _scores(self, answers: Sequence[Answered]) -> Tensor:
         """(B, `HEADS`)"""
+        if self.trunk == "frozen":
+            return self.heads(self._read(answers))
         batch = self._pack(answers)
         return self.heads(torch.cat([self._states(batch), self._surprises(answers, batch)], 1))
 
@@ -152,14 +168,19 @@ class RewardModel:
         if not lessons:
             return []
         rows = [row for lesson in lessons for row in self._rows(lesson)]
+        self._stand_on(settings.trunk)
         frozen = self._read(rows)
-        rows = [replace(row, surprises=own) for row, own in zip(rows, frozen[:, self.model.hidden_size :], strict=True)]
+        rows = [replace(row, surprises=own) for row, own in zip(rows, frozen[:, -COUNT:], strict=True)]
+        if self.trunk == "frozen":
+            self.heads.strength.fill_(strength(lessons, frozen, settings))
         if ask is not None:
-            lessons, self.people = doubted(lessons, frozen, settings, ask)
+            lessons, self.people = doubted(lessons, frozen, settings, ask, float(self.heads.strength[0]))
         return _Fit(self, lessons, rows, frozen, settings, seed).run()
 
-    def _read(self, rows: Sequence[_Row]) -> Tensor:
-        """(R, H + 4) what the frozen model reads in the answers."""
+    def _read(self, rows: Sequence[Answered]) -> Tensor:
+        """(R, H + 4) what the frozen model reads in the answers; more of it (see `trainer.frozen`) where the trunk is frozen."""
+        if self.trunk == "frozen":
+            return self.reader([(tuple(row.prompt_tokens[-LONGEST_PROMPT:]), tuple(row.tokens[:LONGEST_ANSWER])) for row in rows])
         parts = [readings(self.model, self._pack(rows[start : start + ROWS])) for start in range(0, len(rows), ROWS)]
         return torch.cat([torch.cat(part, 1) for part in parts])
 
@@ -237,6 +258,9 @@ class _Fit:
     def run(self) -> list[float]:
         reward, settings = self._reward, self._settings
         self._start()
+        if reward.trunk == "frozen":
+            with torch.no_grad():
+                return [self._loss(range(len(self._lessons))).item() / len(self._lessons)]
         weights = [*reward.model.trainable(reward.name), *reward.heads.parameters()]
         nuisances = [*reward.likelihood.parameters(), self._offsets]
         optimizer = torch.optim.Adam(
@@ -271,7 +295,7 @@ class _Fit:
             (self._ballots.flips * self._ballots.weights).sum() / self._ballots.weights.sum().clamp(min=1e-9)
         )
         features = self._frozen
-        if reward.warm:
+        if reward.warm and reward.trunk == "adapter":
             with torch.no_grad():
                 parts = [self._rows[start : start + ROWS] for start in range(0, len(self._rows), ROWS)]
                 states = torch.cat([reward._states(reward._pack(part)) for part in parts])

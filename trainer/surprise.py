@@ -28,7 +28,7 @@ def readings(model: AdapterModel, batch: TokenBatch) -> tuple[Tensor, Tensor]:
         mask = part.response_mask
         count = mask.sum(1).clamp(min=1)[:, None]
         states[rows] = torch.where(mask[:, :, None], hidden[:, 1:].float(), 0).sum(1) / count
-        logs[rows] = _surprises(model, part, hidden[:, :-1], mask, count)
+        logs[rows] = surprises_of(model, part, hidden[:, :-1], mask, count)
     return states, logs
 
 
@@ -37,8 +37,8 @@ def surprises(model: AdapterModel, batch: TokenBatch) -> Tensor:
     return readings(model, batch)[1]
 
 
-def _surprises(model: AdapterModel, part: TokenBatch, before: Tensor, mask: Tensor, count: Tensor) -> Tensor:
-    """(b, `COUNT`) from the states (b, t, H) that each token is foretold from."""
+def surprises_of(model: AdapterModel, part: TokenBatch, before: Tensor, mask: Tensor, count: Tensor) -> Tensor:
+    """(b, `COUNT`) from the states (b, t, H) that each token is foretold from. mask: (b, t); count: (b, 1) tokens, at least 1."""
     logs = model.head(before[mask]).float().log_softmax(-1)  # (N, V), N response tokens
     logprobs, entropies = torch.zeros_like(mask, dtype=torch.float32), torch.zeros_like(mask, dtype=torch.float32)
     logprobs[mask] = logs.gather(1, part.responses[mask][:, None])[:, 0]

@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
+from feedback.importers import FORMATS
 from ops.cli import load
-from ops.cli.common import CommandError, DataDir, no_foreign_bars, settings_from
+from ops.cli.common import CommandError, DataDir, Model, no_foreign_bars, settings_from
 from ops.progress import Report, progress_bar
 
-app = typer.Typer(no_args_is_help=True, help="Benchmarks: gateway, engine, swap, log, PPO, learning.")
+app = typer.Typer(no_args_is_help=True, help="Benchmarks: gateway, engine, swap, log, PPO, learning, reward.")
 
 T = TypeVar("T", int, float)
 
@@ -172,6 +173,31 @@ def learning(
     show(made)
     if json is not None:
         write_json(json, made)
+
+
+@app.command()
+def reward(
+    data: Annotated[str, typer.Option("--data", help="A preference data set, as for plaudit import.")],
+    format: Annotated[str, typer.Option("--format", help="As for plaudit import.")] = "hh-rlhf",
+    model: Model = None,
+    folds: Annotated[int, typer.Option("--folds", min=2, help="Of the conversations.")] = 5,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=10, help="Pairs, at most.", show_default=False)] = None,
+    trunk: Annotated[
+        Literal["frozen", "adapter"], typer.Option("--trunk", help="What the reward model's heads read.")
+    ] = "frozen",
+    json: _JsonFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """The reward model on real people's votes that it was not taught, beside whoever knows nothing, lengths, or words."""
+    no_foreign_bars()
+    settings = settings_from(data_dir, model=model)
+    train = settings.train.model_copy(update={"reward": settings.train.reward.model_copy(update={"trunk": trunk})})
+    settings = settings.model_copy(update={"train": train})
+    if format not in FORMATS:
+        raise CommandError(f"--format={format!r}: one of {', '.join(FORMATS)}")
+    options = load("trainer.bench.reward:Options")(file=data, format=format, folds=folds, limit=limit)
+    run, folder = load("trainer.bench.reward:run"), settings.data_dir / "bench" / "reward"
+    _show("The reward model on real people's votes", json, lambda report: run(options, settings, folder, report))
 
 
 @app.command()

@@ -31,7 +31,7 @@ def running_stack(model_cache: Path, folder: Path) -> Iterator[Stack]:
         admin_port=admin_port,
         metrics_port_trainer=trainer_port,
         metrics_port_controller=controller_port,
-        engine={"max_model_len": 512, "probe_timeout_s": 4, "probe_interval_s": 0.5},
+        engine={"max_model_len": 512, "probe_timeout_s": 8, "probe_interval_s": 0.5},
         limits={"engine_wait_s": ENGINE_WAIT_S},
         train={"min_new_votes": VOTES, "poll_s": 0.2, "nice": 0, "ppo": {"steps": 5}, "gates": {"prompts": 64}},
         rollout={

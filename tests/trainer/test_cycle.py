@@ -20,6 +20,7 @@ from ops.learned_from import people_of
 from ops.open_log import open_log_of
 from ops.registry import Registry
 from trainer.checkpoint import Checkpoint, journal
+from trainer.compare import said_by
 from trainer.cycle import run_cycle, trainer_of
 from trainer.explain import NotExplained, feedback_of
 from trainer.inbox import Inbox
@@ -99,6 +100,10 @@ def test_a_cycle_turns_votes_into_an_adapter_with_its_figures_once(tmp_path, tin
             feedback_of(log, manifest.model_copy(update={"training": {}}))
     kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert not [text for text in kept if b"thanks for asking" in text or b"question 0-" in text]
+
+    [said] = said_by(settings, ["base", manifest.id], ["question 0-0?"])
+    assert said["prompt"] == "question 0-0?"
+    assert said["base"] != said[manifest.id]
 
     # no new vote: nothing is done
     with trainer_of(settings) as trainer:

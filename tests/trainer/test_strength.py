@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from feedback.events import Message
+from ops.settings import RewardSettings
+from trainer.examples import Example, prompt_hash
+from trainer.strength import FOLDS, folds_of, strength
+
+SETTINGS = RewardSettings()
+WIDTH = 300
+
+
+def example(number: int, a_is_better: bool, prompt: int | None = None) -> Example:
+    asked = (Message(role="user", content=f"question {number if prompt is None else prompt}?"),)
+    label = "a" if a_is_better else "b"
+    return Example(f"f{number}", float(number), f"r{number}", asked, prompt_hash(asked), ("one", "other"), (True, True), label)
+
+
+def votes(count: int, signal: float, seed: int = 0) -> tuple[list[Example], torch.Tensor]:
+    """Pairs, and readings of their answers: the first feature counts ``signal`` beside a noise of 1, all others are chance."""
+    random = torch.Generator().manual_seed(seed)
+    read = torch.randn(count, 2, WIDTH + 4, generator=random)
+    lead = signal * (read[:, 0, 0] - read[:, 1, 0]) + torch.randn(count, generator=random)
+    return [example(number, bool(lead[number] > 0)) for number in range(count)], read.reshape(2 * count, -1)
+
+
+def test_a_plain_taste_is_trusted_more_than_chance():
+    assert strength(*votes(120, signal=20.0), SETTINGS) <= 10 < strength(*votes(120, signal=0.0, seed=1), SETTINGS)
+
+
+def test_a_prompts_votes_are_held_out_together():
+    """Each prompt is asked twice, with the same answers and the same vote, which are by chance: only a leak could tell."""
+    examples, read = votes(60, signal=0.0, seed=1)
+    twice = [example(number, examples[number // 2].label == "a", prompt=number // 2) for number in range(120)]
+    doubled = read.reshape(60, 2, -1).repeat_interleave(2, 0).reshape(240, -1)
+    assert strength(twice, doubled, SETTINGS) >= 100
+    apart = [replace(each, prompt_hash=str(number)) for number, each in enumerate(twice)]
+    assert strength(apart, doubled, SETTINGS) <= 1
+
+
+def test_with_fewer_prompts_than_folds_the_prior_stays_what_it_is():
+    examples, read = votes(FOLDS - 1, signal=1.0)
+    assert strength(examples, read, SETTINGS) == 1.0
+
+
+def test_folds_are_of_like_size_and_follow_from_names_alone():
+    assert folds_of(["b", "a", "b", "f", "c", "d", "e"]) == [1, 0, 1, 0, 2, 3, 4]
