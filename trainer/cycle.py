@@ -35,6 +35,7 @@ from trainer.inbox import Batch, Inbox
 from trainer.learn import keep, learn, seed_for
 from trainer.learner import TrainingDiverged
 from trainer.policy import AdapterModel, ModelUnsupported
+from trainer.probes.personal import conversations
 from trainer.record import CycleRecord, Outcome
 from trainer.reward import LONGEST_PROMPT, encode_prompt
 from trainer.rollouts import EngineRollouts, LocalRollouts, RolloutSource, with_fallback
@@ -108,7 +109,7 @@ class Trainer:
         with cycle.stage("reward"):
             done = None if cycle.kept is None else cycle.kept.models
             settings = self._settings
-            cycle.learnt = learn(cycle.model, cycle.batch, cycle.before, settings.train.reward, settings.seed, done)
+            cycle.learnt = learn(cycle.model, cycle.batch, cycle.before, settings.train, settings.seed, done)
         if cycle.learnt.knows and done is None:
             point = point_of(settings, cycle.ref, cycle.before, cycle.batch)
             self.checkpoint.progress.begin(point, lambda folder: keep(cycle.learnt, folder))
@@ -156,7 +157,13 @@ class Trainer:
                 temperature=cycle.ref.sampling(self._settings.sampling).temperature,
                 seed=seed_for(self._settings.seed, cycle.number, "gate"),
             )
-            results, cycle.standards = trial.run(cycle.learnt.judge.model, self._standards(cycle.batch.champion))
+            results, cycle.standards = trial.run(
+                cycle.learnt.judge.model,
+                self._standards(cycle.batch.champion),
+                reward=cycle.learnt.reward.model,
+                learnt=conversations(cycle.batch.votes, cycle.batch.prompts),
+                engines=self._engines(cycle.model),
+            )
         cycle.gates += results
 
     def commit(self, cycle: Attempt) -> CycleRecord:
@@ -213,10 +220,15 @@ class Trainer:
     def _rollouts(self, model: AdapterModel) -> RolloutSource:
         """From the first engine that delivers; generated here where none does, or none is to."""
         source: RolloutSource = LocalRollouts(model)
-        if self._settings.train.rollouts == "engine":
-            for url in reversed(self._settings.engines):
-                source = with_fallback(EngineRollouts(url, model, self._settings.trainer_dir / "rollouts"), source)
+        for engine in reversed(self._engines(model)):
+            source = with_fallback(engine, source)
         return source
+
+    def _engines(self, model: AdapterModel) -> list[RolloutSource]:
+        """Those that the trainer may ask."""
+        if self._settings.train.rollouts == "local":
+            return []
+        return [EngineRollouts(url, model, self._settings.trainer_dir / "rollouts") for url in self._settings.engines]
 
     def _standards(self, champion: str) -> Standards:
         """What the champion's own manifest says of it and of those before it."""

@@ -96,7 +96,8 @@ class RewardModel:
 
     def _load(self, file: Path) -> None:
         tensors = load_file(file)
-        self._stand_on("frozen" if tensors["heads.weight"].shape[1] == width(self.model) else "adapter")
+        weight = tensors.get("heads.weight")
+        self._stand_on("frozen" if weight is not None and weight.shape[-1] == width(self.model) else "adapter")
         known = "likelihood.figures."
         self.likelihood.know(key.removeprefix(known) for key in tensors if key.startswith(known))
         try:

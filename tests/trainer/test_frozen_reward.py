@@ -9,9 +9,12 @@ import torch
 from judgements import example, taste
 
 from ops.settings import RewardSettings
+from trainer.examples import weighted
 from trainer.frozen import Reader, width
+from trainer.heads import HEADS
 from trainer.report import report
 from trainer.reward import RewardModel
+from trainer.strength import strength
 
 FROZEN, ADAPTER = RewardSettings(trunk="frozen"), RewardSettings(learning_rate=1e-2, epochs=1)
 
@@ -37,6 +40,13 @@ def test_it_survives_being_saved_and_the_folder_says_what_it_stands_on(tiny, tmp
     assert torch.equal(torch.cat(loaded.score_examples(taste(8, seed=2))), scores)
     loaded.fit(taste(16, seed=1), FROZEN, seed=0)
     assert torch.cat(loaded.score_examples(taste(8, seed=2))) == pytest.approx(scores, abs=0.02)
+
+
+def test_its_heads_go_as_far_as_held_out_votes_allow(tiny):
+    reward, votes = RewardModel(tiny, "reward"), weighted(taste(24, seed=1))
+    reward.fit(votes, FROZEN, seed=0)
+    read = reward.reader([(row.prompt_tokens, row.tokens) for vote in votes for row in reward._rows(vote)])
+    assert reward.heads.strength.tolist() == [pytest.approx(strength(votes, read, FROZEN))] * HEADS
 
 
 def test_changing_the_trunk_begins_anew(tiny):

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from feedback.events import Message
 from ops.settings import RewardSettings
 from trainer.examples import Example, prompt_hash
+from trainer.heads import PENALTY, SURPRISE_PENALTY, Heads
 from trainer.strength import FOLDS, folds_of, strength
 
 SETTINGS = RewardSettings()
@@ -44,6 +46,15 @@ def test_a_prompts_votes_are_held_out_together():
 def test_with_fewer_prompts_than_folds_the_prior_stays_what_it_is():
     examples, read = votes(FOLDS - 1, signal=1.0)
     assert strength(examples, read, SETTINGS) == 1.0
+
+
+def test_ten_times_the_strength_is_ten_times_the_prior_of_that_head_alone():
+    heads = Heads(3, count=2)
+    heads.weight.data.fill_(0.1)
+    heads.strength.copy_(torch.tensor([1.0, 10.0]))
+    one, ten = heads.penalty().tolist()
+    assert one == pytest.approx(0.01 * (3 * PENALTY + 4 * SURPRISE_PENALTY) / 2)
+    assert ten == pytest.approx(10 * one)
 
 
 def test_folds_are_of_like_size_and_follow_from_names_alone():
