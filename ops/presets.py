@@ -9,7 +9,6 @@ STARTER: dict[str, Any] = {
     "sampling": {"temperature": 1.0, "pair_temperature": 1.0, "max_tokens": 64},
     "engine": {"max_model_len": 256},
     "train": {
-        "reward": {"learning_rate": 1e-3, "epochs": 4},
         "ppo": {
             "steps": 24,
             "prompts_per_step": 32,
@@ -26,8 +25,8 @@ STARTER: dict[str, Any] = {
 }
 
 SMOLLM2: dict[str, Any] = {
-    # On two cores it reads and writes slowly: fewer passes over what people said.
-    "train": {"reward": {"epochs": 2, "replay": 100}},
+    # On two cores it reads and writes slowly: less of what people said before is read again.
+    "train": {"reward": {"replay": 100}},
 }
 
 PRESETS: dict[str, dict[str, Any]] = {"starter": STARTER, "smollm2": SMOLLM2}

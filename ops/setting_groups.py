@@ -72,14 +72,14 @@ class LimitSettings(_Group):
 
 
 class RewardSettings(_Group):
-    """Reward model and judge: base + LoRA + linear head on mean-pooled response states."""
+    """Reward model and judge: base + LoRA + linear heads on mean-pooled response states."""
 
     trunk: Literal["adapter", "frozen"] = Field(
         default="adapter",
         description="What the heads read: base + LoRA, which learns too; or the base alone, at two depths: minutes, not hours.",
     )
     learning_rate: float = Field(default=1e-3, gt=0)
-    epochs: int = Field(default=6, ge=1)
+    epochs: int = Field(default=2, ge=1, description="Of the adapter: the heads have learnt before, on frozen states.")
     batch_size: int = Field(default=16, ge=1)
     thumb_weight: float = Field(default=0.5, ge=0, description="Of a thumb, or an application's figure, beside a pair's 1.")
     rank_weight: float = Field(default=0.3, ge=0, description="Of a ranking.")
