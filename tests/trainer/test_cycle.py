@@ -66,12 +66,7 @@ def test_a_cycle_turns_votes_into_an_adapter_with_its_figures_once(tmp_path, tin
     assert record.adapter == manifest.id
     assert manifest.gates == record.gates
     assert not manifest.passed
-    noise = {
-        "judge_win_rate",
-        "win_rate_at_like_length",
-        "master_keys_reward",
-        "master_keys_judge",
-    }  # says hardly more than nothing
+    noise = {"judge_win_rate", "win_rate_at_like_length", "master_keys_reward", "master_keys_judge"}
     assert {g.name for g in record.gates if not g.passed} <= noise
     of_models = ("accuracy", "kept", "calibration", "length_bias", "golden")
     assert [g.name for g in record.gates][:10] == [f"{model}_{what}" for model in ("reward", "judge") for what in of_models]
