@@ -115,7 +115,7 @@ class Learner:
         metrics: Metrics = {}
         self._policy_optimizer.zero_grad()
         for part, share in minibatch.passes(self._model.tokens_per_pass):
-            logprobs, anchor = self._logprobs(part)
+            logprobs, sharp_kl = self._logprobs(part)
             loss, details = ppo_policy_loss(
                 logprobs,
                 part.old_logprobs,
@@ -125,9 +125,9 @@ class Learner:
                 dual_clip=settings.dual_clip,
                 weights=part.weights,
             )
-            if anchor is not None:
-                held = masked_mean(anchor, part.mask)
-                loss, details["policy/anchor"] = loss + settings.anchor_coef * held, held.item()
+            if sharp_kl is not None:
+                held = masked_mean(sharp_kl, part.mask)
+                loss, details["policy/sharp_kl"] = loss + settings.sharp_kl_coef * held, held.item()
             (loss * share).backward()
             for key, value in ({"policy/loss": loss.item()} | details).items():
                 metrics[key] = metrics.get(key, 0.0) + share * value
@@ -137,12 +137,12 @@ class Learner:
         return metrics
 
     def _logprobs(self, part: Experience) -> tuple[Tensor, Tensor | None]:
-        """The policy's, and with settings.anchor_coef its KL from the sharpened base where that is sure of what comes next."""
+        """The policy's, and with settings.sharp_kl_coef its KL from the sharpened base where that is sure of what comes next."""
         settings = self._settings
-        if not settings.anchor_coef:
+        if not settings.sharp_kl_coef:
             return self._model.response_logprobs(POLICY, part.batch), None
-        how = {"temperature": settings.anchor_temperature, "most_entropy": settings.anchor_entropy}
-        return self._model.anchored_logprobs(POLICY, part.batch, **how)
+        how = {"temperature": settings.sharp_temperature, "most_entropy": settings.sharp_entropy}
+        return self._model.logprobs_and_sharp_kl(POLICY, part.batch, **how)
 
     def _learn_values(self, minibatch: Experience) -> Metrics:
         """One optimizer step of the critic; without old values there is nothing to clip to."""

@@ -232,7 +232,7 @@ class AdapterModel:
                 entropies = entropies.index_put(where, -(logs.exp() * logs).sum(-1))
         return (logprobs, entropies) if with_entropy else logprobs
 
-    def anchored_logprobs(
+    def logprobs_and_sharp_kl(
         self, name: str, batch: TokenBatch, *, temperature: float, most_entropy: float
     ) -> tuple[Tensor, Tensor]:
         """`response_logprobs`, and at each token the KL (nats) of adapter ``name`` from the base at ``temperature``: (B, T) each.

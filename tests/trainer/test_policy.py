@@ -70,7 +70,7 @@ def test_entropy_is_that_of_the_distribution_before_each_token(tiny: AdapterMode
     assert entropy[0, 0].item() == pytest.approx(wanted.item(), abs=1e-5)
 
 
-def test_the_anchor_is_the_kl_from_the_sharpened_base_where_the_base_is_sure(tiny: AdapterModel):
+def test_the_sharp_kl_is_the_kl_from_the_sharpened_base_where_the_base_is_sure(tiny: AdapterModel):
     tiny.add("policy")
     noisy(tiny, "policy")
     sequence = torch.tensor([PROMPTS[1] + RESPONSES[1]])
@@ -82,12 +82,12 @@ def test_the_anchor_is_the_kl_from_the_sharpened_base_where_the_base_is_sure(tin
     entropies = torch.distributions.Categorical(logits=logits).entropy()
     limit = entropies.median().item()
     wanted = (own.exp() * (own - (logits / 0.5).log_softmax(-1))).sum(-1)
-    logprobs, anchor = tiny.anchored_logprobs("policy", batch(), temperature=0.5, most_entropy=limit)
+    logprobs, kls = tiny.logprobs_and_sharp_kl("policy", batch(), temperature=0.5, most_entropy=limit)
     assert torch.allclose(logprobs, tiny.response_logprobs("policy", batch()))
     assert wanted.min() > 0.1
-    assert torch.allclose(anchor[1], torch.where(entropies <= limit, wanted, 0), atol=1e-4)
-    assert anchor[2, 1:].eq(0).all()  # past the response's end
-    _, none = tiny.anchored_logprobs("base", batch(), temperature=1.0, most_entropy=1e9)
+    assert torch.allclose(kls[1], torch.where(entropies <= limit, wanted, 0), atol=1e-4)
+    assert kls[2, 1:].eq(0).all()  # past the response's end
+    _, none = tiny.logprobs_and_sharp_kl("base", batch(), temperature=1.0, most_entropy=1e9)
     assert none.abs().max() < 1e-5
 
 
