@@ -108,6 +108,13 @@ class PpoSettings(_Group):
     kl_coef: float = Field(default=0.05, ge=0)
     kl_target: float | None = Field(default=6.0, description="Nats a sequence for adaptive KL; None: kl_coef stays fixed.")
     kl_reference: Literal["champion", "base"] = "base"
+    sharp_kl_coef: float = Field(
+        default=0.0, ge=0, description="Of the KL to the base where it is sure of the next token; 0: none."
+    )
+    sharp_temperature: float = Field(
+        default=0.7, gt=0, le=1, description="The base is sharpened to it: below 1, likelier tokens."
+    )
+    sharp_entropy: float = Field(default=1.9, gt=0, description="Nats; above it the base is not sure: manners are chosen freely.")
     stop_kl: float = Field(default=0.02, gt=0, description="Approximate KL to the rollout policy that ends an update early.")
     missing_eos_penalty: float = Field(default=1.0, ge=0)
     reward_clip: float = Field(default=5.0, gt=0)
