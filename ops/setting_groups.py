@@ -116,10 +116,45 @@ class PpoSettings(_Group):
     )
     sharp_entropy: float = Field(default=1.9, gt=0, description="Nats; above it the base is not sure: manners are chosen freely.")
     stop_kl: float = Field(default=0.02, gt=0, description="Approximate KL to the rollout policy that ends an update early.")
+    max_kl: float | None = Field(
+        default=25.0, gt=0, description="Nats a sequence to the reference that end the training; None: none."
+    )
     missing_eos_penalty: float = Field(default=1.0, ge=0)
+    length_residual: bool = Field(default=False, description="Take out of the reward what length alone says in the first batch.")
+    length_penalty: float = Field(default=0.0, ge=0, description="Of an answer of max_new_tokens; none up to 80 % of them.")
     reward_clip: float = Field(default=5.0, gt=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     importance_cap: float = Field(default=2.0, ge=1, description="Cap of the engine-mismatch weight.")
+
+
+class _OfflineSettings(_Group):
+    """What TRL's trainers have in common: they learn from the votes' own answers and sample none."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    epochs: int = Field(default=2, ge=1)
+    batch_size: int = Field(default=8, ge=2)
+    time_budget_s: float = Field(default=600, gt=0, description="Stop after the step in which this is reached.")
+
+
+class DpoSettings(_OfflineSettings):
+    """Direct preference optimisation (arXiv:2305.18290): from pairs."""
+
+    learning_rate: float = Field(default=3e-4, gt=0)
+    epochs: int = Field(default=3, ge=1)
+    beta: float = Field(default=0.5, gt=0, description="How dear it is to leave the reference.")
+    reference: Literal["champion", "base"] = "champion"
+
+
+class KtoSettings(_OfflineSettings):
+    """Kahneman-Tversky optimisation (arXiv:2402.01306): from single answers, good or not."""
+
+    learning_rate: float = Field(default=3e-4, gt=0)
+    beta: float = Field(default=0.5, gt=0, description="How dear it is to leave the reference.")
+    reference: Literal["champion", "base"] = "champion"
+
+
+class SftSettings(_OfflineSettings):
+    """Supervised learning of corrections and of answers that people like."""
 
 
 class GateSettings(_Group):
@@ -147,7 +182,9 @@ class GateSettings(_Group):
 
 
 class TrainSettings(_Group):
-    algorithm: Literal["ppo", "rloo"] = "ppo"
+    algorithm: Literal["ppo", "rloo", "dpo", "kto", "sft"] = Field(
+        default="ppo", description="ppo and rloo sample and are rewarded; dpo, kto and sft learn from the votes' own answers."
+    )
     min_new_votes: int = Field(default=32, ge=1, description="New joined votes that start a cycle.")
     poll_s: float = Field(default=1.0, gt=0)
     orphan_hours: float = Field(default=24, gt=0, description="How long feedback waits for its completion.")
@@ -162,6 +199,9 @@ class TrainSettings(_Group):
     tracker: Literal["", "tensorboard", "mlflow", "trackio", "wandb"] = Field(default="", description="Who is told the curves.")
     reward: RewardSettings = RewardSettings()
     ppo: PpoSettings = PpoSettings()
+    dpo: DpoSettings = DpoSettings()
+    kto: KtoSettings = KtoSettings()
+    sft: SftSettings = SftSettings()
     gates: GateSettings = GateSettings()
 
     @field_validator("lora_rank")

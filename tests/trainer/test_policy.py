@@ -51,7 +51,28 @@ def test_buckets_hold_every_row_once_within_the_budget():
     lengths = torch.tensor([3, 9, 1, 5, 9, 30])
     groups = list(buckets(lengths, 20))
     assert sorted(torch.cat(groups).tolist()) == [0, 1, 2, 3, 4, 5]
-    assert [int(lengths[g].max()) * len(g) for g in groups] == [30, 18, 15]
+    assert [int(lengths[g].max()) * len(g) for g in groups] == [30, 18, 5, 3, 1]  # a group costs no more than a token
+
+
+def test_buckets_weigh_padding_against_the_price_of_a_group():
+    """Of a budget of 160 a group costs 10 tokens: 12, 11 and 10 pad 3 together; a 1 with them 11 more, a 4 only 8 more."""
+    assert [g.tolist() for g in buckets(torch.tensor([10, 1, 12, 11]), 160)] == [[2, 3, 0], [1]]
+    assert [g.tolist() for g in buckets(torch.tensor([10, 4, 12, 11]), 160)] == [[2, 3, 0, 1]]
+
+
+def test_the_bases_logprobs_of_a_batch_are_made_once_and_never_taken_for_anothers(tiny: AdapterModel, monkeypatch):
+    made = []
+    forward = type(tiny.decoder).forward
+    monkeypatch.setattr(type(tiny.decoder), "forward", lambda *args, **more: made.append(1) or forward(*args, **more))
+    first, again = (tiny.base_logprobs(batch()) for _ in range(2))
+    assert len(made) == 1
+    assert all(one is another for one, another in zip(first, again, strict=True))
+    shorter = batch()
+    other = TokenBatch(shorter.tokens, shorter.prompt_lengths + 1, shorter.response_lengths - 1)
+    logprobs, entropies = tiny.base_logprobs(other)
+    wanted = tiny.response_logprobs("base", other, with_entropy=True)
+    assert torch.equal(logprobs, wanted[0])
+    assert torch.equal(entropies, wanted[1])
 
 
 def test_logprobs_are_those_of_transformers_own_forward_pass(tiny: AdapterModel):
