@@ -72,14 +72,14 @@ class LimitSettings(_Group):
 
 
 class RewardSettings(_Group):
-    """Reward model and judge: base + LoRA + linear head on mean-pooled response states."""
+    """Reward model and judge: base + LoRA + linear heads on mean-pooled response states."""
 
     trunk: Literal["adapter", "frozen"] = Field(
         default="adapter",
         description="What the heads read: base + LoRA, which learns too; or the base alone, at two depths: minutes, not hours.",
     )
     learning_rate: float = Field(default=1e-3, gt=0)
-    epochs: int = Field(default=6, ge=1)
+    epochs: int = Field(default=2, ge=1, description="Of the adapter: the heads have learnt before, on frozen states.")
     batch_size: int = Field(default=16, ge=1)
     thumb_weight: float = Field(default=0.5, ge=0, description="Of a thumb, or an application's figure, beside a pair's 1.")
     rank_weight: float = Field(default=0.3, ge=0, description="Of a ranking.")
@@ -108,6 +108,13 @@ class PpoSettings(_Group):
     kl_coef: float = Field(default=0.05, ge=0)
     kl_target: float | None = Field(default=6.0, description="Nats a sequence for adaptive KL; None: kl_coef stays fixed.")
     kl_reference: Literal["champion", "base"] = "base"
+    sharp_kl_coef: float = Field(
+        default=0.0, ge=0, description="Of the KL to the base where it is sure of the next token; 0: none."
+    )
+    sharp_temperature: float = Field(
+        default=0.7, gt=0, le=1, description="The base is sharpened to it: below 1, likelier tokens."
+    )
+    sharp_entropy: float = Field(default=1.9, gt=0, description="Nats; above it the base is not sure: manners are chosen freely.")
     stop_kl: float = Field(default=0.02, gt=0, description="Approximate KL to the rollout policy that ends an update early.")
     max_kl: float | None = Field(
         default=25.0, gt=0, description="Nats a sequence to the reference that end the training; None: none."

@@ -13,7 +13,7 @@ from trainer.batches import TokenBatch
 from trainer.experience import Experience
 from trainer.parallel import ALONE, Crew
 from trainer.policy import AdapterModel
-from trainer.ppo import LOSS_METRICS, ppo_policy_loss, value_loss
+from trainer.ppo import LOSS_METRICS, masked_mean, ppo_policy_loss, value_loss
 
 POLICY, VALUE, REWARD = "policy", "value", "reward"
 
@@ -128,11 +128,13 @@ class Learner:
     def _learn_policy(self, minibatch: Experience) -> Metrics:
         """One optimizer step; a minibatch that finds the policy past settings.stop_kl is measured, not learnt from."""
         settings = self._settings
-        metrics: Metrics = dict.fromkeys(("policy/loss", *LOSS_METRICS), 0.0)
+        held_by = ("policy/sharp_kl",) if settings.sharp_kl_coef else ()
+        metrics: Metrics = dict.fromkeys(("policy/loss", *LOSS_METRICS, *held_by), 0.0)
         self._policy_optimizer.zero_grad()
         for part, share in minibatch.passes(self._model.tokens_per_pass, self._crew.rank, self._crew.size):
+            logprobs, sharp_kl = self._logprobs(part)
             loss, details = ppo_policy_loss(
-                self._model.response_logprobs(POLICY, part.batch),
+                logprobs,
                 part.old_logprobs,
                 part.advantages,
                 part.mask,
@@ -140,6 +142,9 @@ class Learner:
                 dual_clip=settings.dual_clip,
                 weights=part.weights,
             )
+            if sharp_kl is not None:
+                held = masked_mean(sharp_kl, part.mask)
+                loss, details["policy/sharp_kl"] = loss + settings.sharp_kl_coef * held, held.item()
             (loss * share).backward()
             for key, value in ({"policy/loss": loss.item()} | details).items():
                 metrics[key] += share * value
@@ -148,6 +153,14 @@ class Learner:
         if metrics["policy/approx_kl"] <= settings.stop_kl:
             self._policy_optimizer.step()
         return metrics
+
+    def _logprobs(self, part: Experience) -> tuple[Tensor, Tensor | None]:
+        """The policy's, and with settings.sharp_kl_coef its KL from the sharpened base where that is sure of what comes next."""
+        settings = self._settings
+        if not settings.sharp_kl_coef:
+            return self._model.response_logprobs(POLICY, part.batch), None
+        how = {"temperature": settings.sharp_temperature, "most_entropy": settings.sharp_entropy}
+        return self._model.logprobs_and_sharp_kl(POLICY, part.batch, **how)
 
     def _learn_values(self, minibatch: Experience) -> Metrics:
         """One optimizer step of the critic; without old values there is nothing to clip to."""

@@ -245,6 +245,30 @@ class AdapterModel:
                 entropies = entropies.index_put(where, -(logs.exp() * logs).sum(-1))
         return (logprobs, entropies) if with_entropy else logprobs
 
+    def logprobs_and_sharp_kl(
+        self, name: str, batch: TokenBatch, *, temperature: float, most_entropy: float
+    ) -> tuple[Tensor, Tensor]:
+        """`response_logprobs`, and at each token the KL (nats) of adapter ``name`` from the base at ``temperature``: (B, T) each.
+
+        The KL is over the whole vocabulary, and 0 where the base's entropy (at temperature 1) is above ``most_entropy`` nats.
+        """
+        batch = batch.to(self.device)
+        logprobs = torch.zeros(len(batch), batch.longest_response, device=self.device)
+        kls = torch.zeros_like(logprobs)
+        with torch.no_grad():
+            base = list(self._states(BASE, batch, before=True))
+        for (rows, part, states), (_, _, theirs) in zip(self._states(name, batch, before=True), base, strict=True):
+            mask = part.response_mask
+            logs = self.head(states[mask]).float().log_softmax(-1)  # (N, V), N response tokens
+            with torch.no_grad():
+                logits = self.head(theirs[mask]).float()
+                plain, sharp = logits.log_softmax(-1), (logits / temperature).log_softmax(-1)
+                sure = -(plain.exp() * plain).sum(-1) <= most_entropy
+            where = (rows[:, None].expand_as(mask)[mask], mask.nonzero()[:, 1])
+            logprobs = logprobs.index_put(where, logs.gather(1, part.responses[mask][:, None])[:, 0])
+            kls = kls.index_put(where, (logs.exp() * (logs - sharp)).sum(-1) * sure)
+        return logprobs, kls
+
     @torch.no_grad()
     def base_logprobs(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
         """The base's `response_logprobs` with entropies. Those of the last batch are kept: the base is frozen, and of the same

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
@@ -32,6 +32,7 @@ from trainer.gates.toxicity import is_toxic, toxicity
 from trainer.gates.truth import truth
 from trainer.gates.weights import finite_weights
 from trainer.reward import RewardModel
+from trainer.rollouts import LocalRollouts, RolloutsUnavailable
 from trainer.trial import FEW_PROMPTS, Trial, divide_prompts
 
 
@@ -306,9 +307,24 @@ def prompts(count: int):
     return [(Message(role="user", content=f"question {n}?"),) for n in range(count)]
 
 
-def verdicts(tiny, settings, standards=None, champion="base"):
+class Away(LocalRollouts):
+    """An engine that does not answer."""
+
+    def generate(self, *asked, **how):
+        raise RolloutsUnavailable("engine http://away: ConnectError")
+
+
+class Apart(LocalRollouts):
+    """An engine whose log-probabilities are all 0.03 nats away from the trainer's."""
+
+    def generate(self, *asked, **how):
+        samples = super().generate(*asked, **how)
+        return [replace(sample, logprobs=tuple(p - 0.03 for p in sample.logprobs)) for sample in samples]
+
+
+def verdicts(tiny, settings, standards=None, champion="base", **asked):
     trial = Trial(tiny, champion, prompts(16), None, settings, temperature=1.0, seed=0)
-    results, after = trial.run(RewardModel(tiny, "judge"), standards or {}, reward=RewardModel(tiny, "reward"))
+    results, after = trial.run(RewardModel(tiny, "judge"), standards or {}, reward=RewardModel(tiny, "reward"), **asked)
     return {result.name: result for result in results}, after
 
 
@@ -348,6 +364,21 @@ def test_the_kl_to_a_champion_is_not_that_to_the_base(tiny, tiny_folder, tmp_pat
     results, _ = verdicts(tiny, settings_for(tmp_path, tiny_folder), champion="champion")
     assert results["kl_champion"].value == pytest.approx(0, abs=1e-4)
     assert results["kl_base"].value > 0.01
+
+
+def test_the_first_engine_that_answers_is_compared_with_the_trainer(tiny, tiny_folder, tmp_path):
+    tiny.add("policy")
+    results, _ = verdicts(tiny, settings_for(tmp_path, tiny_folder), engines=[Away(tiny), Apart(tiny), LocalRollouts(tiny)])
+    gate = results["engine_agreement"]
+    assert (gate.passed, gate.value, gate.threshold) == (False, pytest.approx(0.03, abs=1e-3), 0.02)
+
+
+def test_engines_that_are_away_refuse_nobody(tiny, tiny_folder, tmp_path):
+    tiny.add("policy")
+    results, _ = verdicts(tiny, settings_for(tmp_path, tiny_folder), engines=[Away(tiny)])
+    gate = results["engine_agreement"]
+    assert (gate.passed, gate.value) == (True, None)
+    assert gate.detail == "not compared: engine http://away: ConnectError"
 
 
 def test_what_an_earlier_champion_could_do_is_asked_of_everybody_after_it(tiny, tiny_folder, tmp_path):

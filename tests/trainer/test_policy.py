@@ -91,6 +91,27 @@ def test_entropy_is_that_of_the_distribution_before_each_token(tiny: AdapterMode
     assert entropy[0, 0].item() == pytest.approx(wanted.item(), abs=1e-5)
 
 
+def test_the_sharp_kl_is_the_kl_from_the_sharpened_base_where_the_base_is_sure(tiny: AdapterModel):
+    tiny.add("policy")
+    noisy(tiny, "policy")
+    sequence = torch.tensor([PROMPTS[1] + RESPONSES[1]])
+    at = slice(len(PROMPTS[1]) - 1, -1)
+    with tiny.using("policy"):
+        own = tiny.model(input_ids=sequence).logits[0, at].log_softmax(-1)
+    with tiny.using("base"):
+        logits = tiny.model(input_ids=sequence).logits[0, at]
+    entropies = torch.distributions.Categorical(logits=logits).entropy()
+    limit = entropies.median().item()
+    wanted = (own.exp() * (own - (logits / 0.5).log_softmax(-1))).sum(-1)
+    logprobs, kls = tiny.logprobs_and_sharp_kl("policy", batch(), temperature=0.5, most_entropy=limit)
+    assert torch.allclose(logprobs, tiny.response_logprobs("policy", batch()))
+    assert wanted.min() > 0.1
+    assert torch.allclose(kls[1], torch.where(entropies <= limit, wanted, 0), atol=1e-4)
+    assert kls[2, 1:].eq(0).all()  # past the response's end
+    _, none = tiny.logprobs_and_sharp_kl("base", batch(), temperature=1.0, most_entropy=1e9)
+    assert none.abs().max() < 1e-5
+
+
 def test_padding_batching_and_bucketing_change_no_logprob(tiny: AdapterModel):
     tiny.add("policy")
     noisy(tiny, "policy")
