@@ -9,7 +9,7 @@ PLAUDIT_TORCH_INDEX ?=
 PLAUDIT_ENGINE_BUILD ?= cpu
 STAMP := $(VENV)/installed-$(PLAUDIT_ENGINE_BUILD)$(if $(PLAUDIT_TORCH_INDEX),-from-index)
 
-.PHONY: help install run demo test bench chaos check format lock clean
+.PHONY: help install run demo test bench learning chaos check format lock clean
 
 help: ## This list.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +38,10 @@ test: install ## Every test, on real parts, in two processes.
 bench: install $(VENV)/bench/installed $(VENV)/trl/installed ## Gateway beside LiteLLM, PPO beside TRL; JSON in .plaudit/bench.
 	@$(BIN)/plaudit bench gateway --json .plaudit/bench/gateway.json $(ARGS)
 	@$(BIN)/plaudit bench ppo --json .plaudit/bench/ppo.json
+
+learning: install ## How fast it learns, measured anew in an hour or so: docs/learning.md, its plots and JSON.
+	@$(BIN)/plaudit bench learning --adversaries 0,0.2,0.35 --json docs/learning/learning.json $(ARGS)
+	@$(BIN)/plaudit bench page docs/learning/*.json
 
 chaos: install ## Kill, cut and fill what feedback passes, and count what is lost: nothing. ARGS=--full
 	@$(BIN)/plaudit chaos log $(ARGS)

@@ -261,6 +261,7 @@ def run(settings: Settings, *, once: bool = False, json: bool = False, stop: thr
     with open_log_of(settings) as log:
         if once:
             events = Controller(log, settings).tick() + RaterWatch(log, settings.project).tick()
+            Retention(log, settings.retention).keep()
             if json:
                 print(jsonlib.dumps([event.model_dump(mode="json") for event in events]))
             return

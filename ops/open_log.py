@@ -11,6 +11,7 @@ from feedback.log import EventLog, LogError, TopicReader
 from feedback.open import open_log
 from feedback.sealed_log import SealedLog
 from ops import metrics
+from ops.errors import CommandError
 from ops.redaction import redactor_of
 from ops.retention import days_of
 from ops.settings import Settings
@@ -42,6 +43,15 @@ def open_log_of(settings: Settings) -> Iterator[EventLog]:
         yield log
     finally:
         log.close()
+
+
+@contextmanager
+def existing_log_of(settings: Settings) -> Iterator[EventLog]:
+    """As `open_log_of`, for who only asks: a data folder that was mistyped is told, not made. Raises `CommandError`."""
+    if settings.log_backend == "sqlite" and not settings.log_path.exists():
+        raise CommandError(f"--data-dir={settings.data_dir}: no event log is there; name the folder that Plaudit was run with")
+    with open_log_of(settings) as log:
+        yield log
 
 
 def tell_lag(group: str, readers: Iterable[TopicReader]) -> None:

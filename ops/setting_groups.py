@@ -72,14 +72,14 @@ class LimitSettings(_Group):
 
 
 class RewardSettings(_Group):
-    """Reward model and judge: base + LoRA + linear head on mean-pooled response states."""
+    """Reward model and judge: base + LoRA + linear heads on mean-pooled response states."""
 
     trunk: Literal["adapter", "frozen"] = Field(
         default="adapter",
         description="What the heads read: base + LoRA, which learns too; or the base alone, at two depths: minutes, not hours.",
     )
     learning_rate: float = Field(default=1e-3, gt=0)
-    epochs: int = Field(default=6, ge=1)
+    epochs: int = Field(default=2, ge=1, description="Of the adapter: the heads have learnt before, on frozen states.")
     batch_size: int = Field(default=16, ge=1)
     thumb_weight: float = Field(default=0.5, ge=0, description="Of a thumb, or an application's figure, beside a pair's 1.")
     rank_weight: float = Field(default=0.3, ge=0, description="Of a ranking.")
@@ -108,11 +108,53 @@ class PpoSettings(_Group):
     kl_coef: float = Field(default=0.05, ge=0)
     kl_target: float | None = Field(default=6.0, description="Nats a sequence for adaptive KL; None: kl_coef stays fixed.")
     kl_reference: Literal["champion", "base"] = "base"
+    sharp_kl_coef: float = Field(
+        default=0.0, ge=0, description="Of the KL to the base where it is sure of the next token; 0: none."
+    )
+    sharp_temperature: float = Field(
+        default=0.7, gt=0, le=1, description="The base is sharpened to it: below 1, likelier tokens."
+    )
+    sharp_entropy: float = Field(default=1.9, gt=0, description="Nats; above it the base is not sure: manners are chosen freely.")
     stop_kl: float = Field(default=0.02, gt=0, description="Approximate KL to the rollout policy that ends an update early.")
+    max_kl: float | None = Field(
+        default=25.0, gt=0, description="Nats a sequence to the reference that end the training; None: none."
+    )
     missing_eos_penalty: float = Field(default=1.0, ge=0)
+    length_residual: bool = Field(default=False, description="Take out of the reward what length alone says in the first batch.")
+    length_penalty: float = Field(default=0.0, ge=0, description="Of an answer of max_new_tokens; none up to 80 % of them.")
     reward_clip: float = Field(default=5.0, gt=0)
     max_grad_norm: float = Field(default=1.0, gt=0)
     importance_cap: float = Field(default=2.0, ge=1, description="Cap of the engine-mismatch weight.")
+
+
+class _OfflineSettings(_Group):
+    """What TRL's trainers have in common: they learn from the votes' own answers and sample none."""
+
+    learning_rate: float = Field(default=1e-3, gt=0)
+    epochs: int = Field(default=2, ge=1)
+    batch_size: int = Field(default=8, ge=2)
+    time_budget_s: float = Field(default=600, gt=0, description="Stop after the step in which this is reached.")
+
+
+class DpoSettings(_OfflineSettings):
+    """Direct preference optimisation (arXiv:2305.18290): from pairs."""
+
+    learning_rate: float = Field(default=3e-4, gt=0)
+    epochs: int = Field(default=3, ge=1)
+    beta: float = Field(default=0.5, gt=0, description="How dear it is to leave the reference.")
+    reference: Literal["champion", "base"] = "champion"
+
+
+class KtoSettings(_OfflineSettings):
+    """Kahneman-Tversky optimisation (arXiv:2402.01306): from single answers, good or not."""
+
+    learning_rate: float = Field(default=3e-4, gt=0)
+    beta: float = Field(default=0.5, gt=0, description="How dear it is to leave the reference.")
+    reference: Literal["champion", "base"] = "champion"
+
+
+class SftSettings(_OfflineSettings):
+    """Supervised learning of corrections and of answers that people like."""
 
 
 class GateSettings(_Group):
@@ -123,10 +165,26 @@ class GateSettings(_Group):
     min_length_ratio: float = Field(default=0.5, gt=0, description="Median answer length over the champion's.")
     max_length_ratio: float = Field(default=1.25, gt=0)
     min_well_formed_ratio: float = Field(default=0.95, gt=0, le=1, description="Share of well-formed answers, over it.")
+    min_judge_share: float = Field(default=0.25, ge=0, le=1, description="Of the reward model's lead, seen by the judge too.")
+    max_ended_loss: float = Field(default=0.01, ge=0, le=1, description="Of the share of answers that end by themselves.")
+    min_distinct_ratio: float = Field(default=0.5, gt=0, description="Distinct pairs of words, over the champion's.")
+    max_sameness_rise: float = Field(default=0.05, ge=0, le=1, description="Chance that two prompts get the same answer.")
+    max_refusal_rise: float = Field(default=0.05, ge=0, le=1)
+    max_toxicity_rise: float = Field(default=0.02, ge=0, le=1)
+    max_sycophancy_rise: float = Field(default=0.05, ge=0, le=1, description="Share of users' false claims taken over.")
+    max_anchor_rise: float = Field(default=0.03, ge=0, description="Perplexity on texts that no feedback is about.")
+    max_logprob_difference: float = Field(default=0.02, gt=0, description="Mean |engine - trainer|, nats a token, float32.")
+    max_logprob_difference_bf16: float = Field(default=0.05, gt=0, description="The same for a base of less precision.")
+    max_accuracy_loss: float = Field(default=0.01, ge=0, le=1, description="Of the reward model's, since the last one.")
+    max_calibration_error: float = Field(default=0.05, ge=0, le=1)
+    max_length_bias: float = Field(default=0.1, ge=0, le=2, description="|corr(score, length) - corr(label, length)|.")
+    min_golden: float = Field(default=0.9, ge=0, le=1, description="Share of golden items that the reward model gets right.")
 
 
 class TrainSettings(_Group):
-    algorithm: Literal["ppo", "rloo"] = "ppo"
+    algorithm: Literal["ppo", "rloo", "dpo", "kto", "sft"] = Field(
+        default="ppo", description="ppo and rloo sample and are rewarded; dpo, kto and sft learn from the votes' own answers."
+    )
     min_new_votes: int = Field(default=32, ge=1, description="New joined votes that start a cycle.")
     poll_s: float = Field(default=1.0, gt=0)
     orphan_hours: float = Field(default=24, gt=0, description="How long feedback waits for its completion.")
@@ -141,6 +199,9 @@ class TrainSettings(_Group):
     tracker: Literal["", "tensorboard", "mlflow", "trackio", "wandb"] = Field(default="", description="Who is told the curves.")
     reward: RewardSettings = RewardSettings()
     ppo: PpoSettings = PpoSettings()
+    dpo: DpoSettings = DpoSettings()
+    kto: KtoSettings = KtoSettings()
+    sft: SftSettings = SftSettings()
     gates: GateSettings = GateSettings()
 
     @field_validator("lora_rank")

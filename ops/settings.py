@@ -167,10 +167,15 @@ class Settings(BaseSettings):
             )
         kept, rated, receipts = self.retention.completions_days, self.retention.feedback_days, self.limits.receipt_days
         if kept is not None and (rated is None or kept < rated + receipts):
-            fix = f"to at most {kept - receipts:g}" if kept > receipts else "and raise this one above limits.receipt_days"
+            feedback = "PLAUDIT_RETENTION__FEEDBACK_DAYS" + ("" if rated is None else f", now {rated:g},")
+            fix = (
+                f"Set {feedback} to at most {kept - receipts:g}"
+                if kept > receipts
+                else f"Set PLAUDIT_RETENTION__COMPLETIONS_DAYS above {receipts:g}, and {feedback} to at most the difference"
+            )
             raise ValueError(
                 f"retention.completions_days={kept:g}: feedback, which comes until limits.receipt_days={receipts:g} after, would "
-                f"outlive it. Set PLAUDIT_RETENTION__FEEDBACK_DAYS {fix}"
+                f"outlive it. {fix}"
             )
         return self
 

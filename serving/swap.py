@@ -108,12 +108,18 @@ class AdapterManager:
         return self.router.is_live(adapter)
 
     async def pin(self, project: str, adapter: str, deadline: float) -> None:
-        """Have an adapter of the project's registry live, for an operator. Raises LookupError, `EngineUnavailable`."""
+        """Have an adapter of the project's registry live, for an operator; one that failed a gate is served to nobody.
+
+        Raises LookupError, `EngineUnavailable`.
+        """
         if adapter == BASE:
             return
         if project_of(adapter) != project:
             raise LookupError(f"the project {project} has no adapter {adapter!r}")
-        await asyncio.to_thread(self._registry.get, adapter)
+        manifest = await asyncio.to_thread(self._registry.get, adapter)
+        if not manifest.passed:
+            failed = ", ".join(gate.name for gate in manifest.gates if not gate.passed)
+            raise LookupError(f"adapter {adapter} cannot be served, its gates failed: {failed or 'none was run'}")
         self.demand.pin(adapter)
 
         def live() -> None:

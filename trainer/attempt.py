@@ -64,6 +64,7 @@ class Attempt:
     """What a trainer that was killed over this very work has left."""
     learnt: Learnt | None = None
     steps: list[dict[str, float]] = field(default_factory=list)
+    ended_by: str = ""
     gates: list[GateResult] = field(default_factory=list)
     standards: Standards = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -123,6 +124,7 @@ class Attempt:
                 **raters_of(batch),
                 "divided_by": self.learnt.division.by,
                 "steps": len(self.steps),
+                "ended_by": self.ended_by,
                 "last_step": {k: v for k, v in (self.steps or [{}])[-1].items() if not k.startswith("timing/")},
                 "standards": self.standards,
                 "software": software(),
@@ -156,6 +158,7 @@ class Attempt:
             new_votes=len(batch.new),
             raters=len({vote.rater for vote in batch.votes}),
             steps=tuple(self.steps),
+            ended_by=self.ended_by,
             gates=tuple(self.gates),
             offsets=offset_ranges(self.before.state.offsets, batch.offsets),
             resumed_after=self.steps_kept,

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+GROUPS_WORTH = 16
+"""A pass through the model costs some time whatever is in it: on a CPU that of about 30 tokens of 500."""
+
 
 @dataclass(frozen=True)
 class TokenBatch:
@@ -70,6 +73,11 @@ class TokenBatch:
         """(B, T) response tokens; what stands past a response's end is arbitrary."""
         return self.tokens.gather(1, self.response_positions)
 
+    def equals(self, other: TokenBatch) -> bool:
+        """The same sequences in the same order; both on the same device."""
+        pairs = ((getattr(self, name), getattr(other, name)) for name in ("tokens", "prompt_lengths", "response_lengths"))
+        return all(torch.equal(one, another) for one, another in pairs)
+
     def select(self, rows: Tensor | Sequence[int]) -> TokenBatch:
         """The named rows, without the columns that would be padding in all of them."""
         index = torch.as_tensor(rows, dtype=torch.long, device=self.tokens.device)
@@ -84,12 +92,24 @@ class TokenBatch:
 def buckets(lengths: Tensor, token_budget: int) -> Iterator[Tensor]:
     """Row numbers in groups of like length, longest first, each of at most ``token_budget`` padded tokens or one row.
 
-    lengths: (B,). Every row is in exactly one group.
+    lengths: (B,). Every row is in exactly one group. Of all such cuts it is the one with the least padding, where a group costs
+    by itself as much as 1/`GROUPS_WORTH` of the budget in padding.
     """
     order = torch.argsort(lengths, descending=True, stable=True)
-    start = 0
-    while start < len(order):
-        longest = max(1, int(lengths[order[start]]))
-        stop = start + max(1, token_budget // longest)
+    widths = [max(1, width) for width in lengths[order].tolist()]
+    least, starts = [0], [0]
+    for stop in range(1, len(widths) + 1):
+        costs = []
+        for start in range(stop - 1, -1, -1):
+            padded = widths[start] * (stop - start)
+            if padded > token_budget and stop - start > 1:
+                break
+            costs.append((least[start] + padded + token_budget // GROUPS_WORTH, start))
+        cost, start = min(costs)
+        least.append(cost)
+        starts.append(start)
+    cuts = [len(widths)]
+    while cuts[-1]:
+        cuts.append(starts[cuts[-1]])
+    for stop, start in zip(cuts[-2::-1], cuts[:0:-1], strict=True):
         yield order[start:stop]
-        start = stop

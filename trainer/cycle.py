@@ -18,6 +18,7 @@ from transformers import AutoConfig
 
 from feedback.events import BASE
 from feedback.log import EventLog, LogUnavailable, TopicReader
+from feedback.raters.weights import reliability
 from ops import metrics
 from ops.cli.common import print_json
 from ops.errors import CommandError
@@ -28,13 +29,17 @@ from ops.registry import Registry
 from ops.retention import letter_hours
 from ops.settings import Settings
 from trainer.adapter_files import AdapterFileError
+from trainer.assist import assist
 from trainer.attempt import Attempt, point_of
 from trainer.checkpoint import Checkpoint, CheckpointError, journal
+from trainer.examples import weighted
 from trainer.improve import improve
 from trainer.inbox import Batch, Inbox
 from trainer.learn import keep, learn, seed_for
-from trainer.learner import TrainingDiverged
+from trainer.learner import NothingToLearn, TrainingDiverged
+from trainer.parallel import ALONE, Crew
 from trainer.policy import AdapterModel, ModelUnsupported
+from trainer.probes.personal import conversations
 from trainer.record import CycleRecord, Outcome
 from trainer.reward import LONGEST_PROMPT, encode_prompt
 from trainer.rollouts import EngineRollouts, LocalRollouts, RolloutSource, with_fallback
@@ -42,6 +47,9 @@ from trainer.tracker import Tracker, tracking
 from trainer.trial import CHAMPION, POLICY, Standards, Trial, divide_prompts
 
 _log = structlog.get_logger(__name__)
+
+REINFORCED = ("ppo", "rloo")
+"""The algorithms that sample answers and are rewarded; the others are `trainer.offline`'s."""
 
 
 class Trainer:
@@ -55,8 +63,9 @@ class Trainer:
         *,
         tracker: Tracker | None = None,
         clock: Callable[[], float] = time.time,
+        crew: Crew = ALONE,
     ) -> None:
-        self._settings, self._clock, self.checkpoint = settings, clock, checkpoint
+        self._settings, self._clock, self.checkpoint, self._crew = settings, clock, checkpoint, crew
         self._tracker = tracker or Tracker()
         self._steps = sum(len(line["steps"]) for line in journal(checkpoint.folder))
         self._registry = Registry(settings.adapters_dir)
@@ -84,7 +93,7 @@ class Trainer:
                 self.gate(cycle)
         except TrainingDiverged as error:
             return self._give_up(cycle, "diverged", str(error))
-        except AdapterFileError as error:  # a champion from elsewhere, say, that has other modules
+        except (AdapterFileError, NothingToLearn) as error:  # a champion from elsewhere, say, that has other modules
             return self._give_up(cycle, "failed", str(error))
         return self.commit(cycle)
 
@@ -108,7 +117,7 @@ class Trainer:
         with cycle.stage("reward"):
             done = None if cycle.kept is None else cycle.kept.models
             settings = self._settings
-            cycle.learnt = learn(cycle.model, cycle.batch, cycle.before, settings.train.reward, settings.seed, done)
+            cycle.learnt = learn(cycle.model, cycle.batch, cycle.before, settings.train, settings.seed, done)
         if cycle.learnt.knows and done is None:
             point = point_of(settings, cycle.ref, cycle.before, cycle.batch)
             self.checkpoint.progress.begin(point, lambda folder: keep(cycle.learnt, folder))
@@ -118,30 +127,15 @@ class Trainer:
         cycle.gates += cycle.learnt.gates
 
     def improve(self, cycle: Attempt) -> None:
-        """Reinforcement learning of a new adapter, from the champion's weights on."""
+        """A new adapter, learnt by the settings' algorithm from the champion's weights on."""
         train = self._settings.train
         source = None if cycle.champion == BASE else self._registry.path(cycle.batch.champion)
         if source is not None:
             cycle.model.add(CHAMPION, source=source)
         cycle.model.add(POLICY, source=source)
-        prompts, _ = divide_prompts(cycle.batch.prompts, cycle.ref.domain)
         self._steps += cycle.steps_kept
         with cycle.stage("improve"):
-            result = improve(
-                cycle.model,
-                [encode_prompt(cycle.model, prompt)[-LONGEST_PROMPT:] for prompt in prompts],
-                cycle.learnt.reward.model.cautious,
-                settings=train.ppo,
-                algorithm=train.algorithm,
-                rollouts=self._rollouts(cycle.model),
-                seed=seed_for(self._settings.seed, cycle.number, "improve"),
-                reference=BASE if train.ppo.kl_reference == "base" else cycle.champion,
-                on_step=self._on_step,
-                resume=None if cycle.kept is None else cycle.kept.loop,
-                keep=self.checkpoint.progress.keep,
-                keep_every=train.keep_every,
-            )
-        cycle.steps = result.steps
+            cycle.steps = self._reinforce(cycle) if train.algorithm in REINFORCED else self._imitate(cycle)
 
     def gate(self, cycle: Attempt) -> None:
         """Try the new adapter beside the champion."""
@@ -156,7 +150,13 @@ class Trainer:
                 temperature=cycle.ref.sampling(self._settings.sampling).temperature,
                 seed=seed_for(self._settings.seed, cycle.number, "gate"),
             )
-            results, cycle.standards = trial.run(cycle.learnt.judge.model, self._standards(cycle.batch.champion))
+            results, cycle.standards = trial.run(
+                cycle.learnt.judge.model,
+                self._standards(cycle.batch.champion),
+                reward=cycle.learnt.reward.model,
+                learnt=conversations(cycle.batch.votes, cycle.batch.prompts),
+                engines=self._engines(cycle.model),
+            )
         cycle.gates += results
 
     def commit(self, cycle: Attempt) -> CycleRecord:
@@ -175,17 +175,48 @@ class Trainer:
 
     # what they need
 
-    def _begin(self, batch: Batch) -> Attempt:
-        train, ref = self._settings.train, prepared(self._settings)
-        kept, self._kept = self._kept, None
-        model = AdapterModel.load(
-            ref.path,
-            rank=train.lora_rank,
-            alpha=train.lora_alpha,
-            dtype=_dtype(ref.path),
-            device="cuda" if torch.cuda.is_available() else "cpu",
-            seed=self._settings.seed,
+    def _reinforce(self, cycle: Attempt) -> list[dict[str, float]]:
+        """By the reward model, on people's questions."""
+        train = self._settings.train
+        prompts, _ = divide_prompts(cycle.batch.prompts, cycle.ref.domain)
+        result = improve(
+            cycle.model,
+            [encode_prompt(cycle.model, prompt)[-LONGEST_PROMPT:] for prompt in prompts],
+            cycle.learnt.reward.model.cautious,
+            settings=train.ppo,
+            algorithm=train.algorithm,
+            rollouts=self._rollouts(cycle.model),
+            seed=seed_for(self._settings.seed, cycle.number, "improve"),
+            reference=BASE if train.ppo.kl_reference == "base" else cycle.champion,
+            on_step=self._on_step,
+            resume=None if cycle.kept is None else cycle.kept.loop,
+            keep=self.checkpoint.progress.keep,
+            keep_every=train.keep_every,
+            crew=self._crew,
         )
+        cycle.ended_by = result.ended_by
+        _log.info("improve_ended", cycle=cycle.number, by=result.ended_by, steps=len(result.steps))
+        return result.steps
+
+    def _imitate(self, cycle: Attempt) -> list[dict[str, float]]:
+        """By the very votes that the reward model has learnt from: the judge's people are not asked here either."""
+        from trainer.offline import learn_offline  # TRL takes seconds to import
+
+        lessons = weighted(cycle.learnt.reward.lessons)
+        return learn_offline(
+            cycle.model,
+            cycle.batch.votes,
+            {lesson.feedback_id: lesson.weight * reliability(lesson.flip) for lesson in lessons},
+            algorithm=self._settings.train.algorithm,
+            settings=self._settings.train,
+            seed=seed_for(self._settings.seed, cycle.number, "improve"),
+            on_step=self._on_step,
+        )
+
+    def _begin(self, batch: Batch) -> Attempt:
+        ref = prepared(self._settings)
+        model = _model(self._settings, ref.path)
+        kept, self._kept = self._kept, None
         return Attempt(batch, self._loaded, ref, model, kept)
 
     def _unfinished(self) -> Batch | None:
@@ -213,10 +244,15 @@ class Trainer:
     def _rollouts(self, model: AdapterModel) -> RolloutSource:
         """From the first engine that delivers; generated here where none does, or none is to."""
         source: RolloutSource = LocalRollouts(model)
-        if self._settings.train.rollouts == "engine":
-            for url in reversed(self._settings.engines):
-                source = with_fallback(EngineRollouts(url, model, self._settings.trainer_dir / "rollouts"), source)
+        for engine in reversed(self._engines(model)):
+            source = with_fallback(engine, source)
         return source
+
+    def _engines(self, model: AdapterModel) -> list[RolloutSource]:
+        """Those that the trainer may ask."""
+        if self._settings.train.rollouts == "local":
+            return []
+        return [EngineRollouts(url, model, self._settings.trainer_dir / "rollouts") for url in self._settings.engines]
 
     def _standards(self, champion: str) -> Standards:
         """What the champion's own manifest says of it and of those before it."""
@@ -232,6 +268,17 @@ class Trainer:
         metrics.CYCLES.labels(outcome=outcome).inc()
         _log.error("training_gave_up", cycle=cycle.number, outcome=outcome, reason=reason)
         return record
+
+
+def _model(settings: Settings, path: str) -> AdapterModel:
+    return AdapterModel.load(
+        path,
+        rank=settings.train.lora_rank,
+        alpha=settings.train.lora_alpha,
+        dtype=_dtype(path),
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        seed=settings.seed,
+    )
 
 
 def _dtype(path: str) -> torch.dtype:
@@ -252,16 +299,16 @@ def _show(step: dict[str, float]) -> None:
 
 
 @contextmanager
-def trainer_of(settings: Settings, **options: Any) -> Iterator[Trainer]:
+def trainer_of(settings: Settings, crew: Crew = ALONE, **options: Any) -> Iterator[Trainer]:
     """A trainer with its log open and its lease held. ``options`` go to the `Checkpoint`. Raises `CheckpointError`."""
     checkpoint = Checkpoint(settings.trainer_dir, Registry(settings.adapters_dir), project=settings.project, **options)
     with checkpoint.lease(), open_log_of(settings) as log, tracking(settings) as tracker:
-        yield Trainer(settings, log, checkpoint, tracker=tracker)
+        yield Trainer(settings, log, checkpoint, tracker=tracker, crew=crew)
 
 
-def run_cycle(settings: Settings) -> CycleRecord | None:
+def run_cycle(settings: Settings, crew: Crew = ALONE) -> CycleRecord | None:
     """One cycle with the votes there are; None when none is new."""
-    with trainer_of(settings) as trainer:
+    with trainer_of(settings, crew) as trainer:
         return trainer.cycle(minimum=1)
 
 
@@ -273,23 +320,32 @@ def run(settings: Settings, once: bool = False, json: bool = False) -> None:
         torch.set_num_threads(settings.train.threads)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
+    crew = Crew.joined()
+    if crew.size > 1 and settings.train.algorithm not in REINFORCED:
+        wrong = f"train.algorithm={settings.train.algorithm!r}: only {' and '.join(REINFORCED)} are learnt in several processes"
+        raise CommandError(f"{wrong}. Run `plaudit train` by itself, or set PLAUDIT_TRAIN__ALGORITHM to one of them")
     try:
-        prepared(settings)
-        if once:
-            _print(run_cycle(settings), json)
+        ref = prepared(settings)
+        if crew.rank:
+            assist(_model(settings, ref.path), crew)
+        elif once:
+            _print(run_cycle(settings, crew), json)
         else:
             port, host = settings.metrics_port_trainer, settings.metrics_host
             metrics.serve_metrics("metrics_port_trainer", port, host, metrics.TRAINER, metrics.LOG)
-            _poll(settings, json)
+            _poll(settings, json, crew)
     except (CheckpointError, ModelError) as error:
         raise CommandError(str(error)) from error
     except _Asked:
         os._exit(0)  # the log is closed, the lease is free; to take PyTorch apart would take seconds at this priority
+    finally:
+        if not crew.rank:
+            crew.tell(None)  # the others are done too
 
 
-def _poll(settings: Settings, json: bool) -> NoReturn:
+def _poll(settings: Settings, json: bool, crew: Crew) -> NoReturn:
     waiting = threading.Event()
-    with trainer_of(settings) as trainer:
+    with trainer_of(settings, crew) as trainer:
         tell_lag("trainer", trainer.readers)
         while True:
             try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -30,6 +30,18 @@ class Experience:
     def mask(self) -> Tensor:
         return self.batch.response_mask
 
+    def to_state(self) -> dict[str, Tensor | None]:
+        """All of it as tensors by name."""
+        batch = {field.name: getattr(self.batch, field.name) for field in fields(self.batch)}
+        return batch | {field.name: getattr(self, field.name) for field in fields(self) if field.name != "batch"}
+
+    @classmethod
+    def from_state(cls, state: dict[str, Tensor | None], device: torch.device) -> Experience:
+        """What `to_state` gave, on that device."""
+        tensors = {name: None if tensor is None else tensor.to(device) for name, tensor in state.items()}
+        batch = TokenBatch(**{field.name: tensors.pop(field.name) for field in fields(TokenBatch)})
+        return cls(batch, **tensors)
+
     def select(self, rows: Tensor) -> Experience:
         """The named rows, cut to their own longest response."""
         batch = self.batch.select(rows)
@@ -46,12 +58,14 @@ class Experience:
         for rows in order.chunk(min(count, len(order))):
             yield self.select(rows.to(self.batch.tokens.device))
 
-    def passes(self, token_budget: int) -> Iterator[tuple[Experience, float]]:
+    def passes(self, token_budget: int, rank: int = 0, size: int = 1) -> Iterator[tuple[Experience, float]]:
         """Parts of like length of at most ``token_budget`` padded tokens, each with its share of the response tokens.
 
-        A mean over all response tokens is the sum of the parts' means times their shares.
+        A mean over all response tokens is the sum of the parts' means times their shares. Of ``size`` processes each, by its
+        ``rank``, gets other rows, about as many tokens as the others.
         """
         total = max(1, int(self.batch.response_lengths.sum()))
-        for rows in buckets(self.batch.lengths, token_budget):
-            part = self.select(rows)
+        own = self if size == 1 else self.select(torch.argsort(self.batch.lengths, descending=True, stable=True)[rank::size])
+        for rows in buckets(own.batch.lengths, token_budget):
+            part = own.select(rows)
             yield part, int(part.batch.response_lengths.sum()) / total

@@ -58,7 +58,7 @@ def readings(model: AdapterModel, answers: Sequence[Answer]) -> Tensor:
         count = part.response_lengths.clamp(min=1)[:, None]
         both = [inner[depth] for depth in depths(len(inner) - 1)]
         means = [torch.where(mask[:, :, None], _at(states, at).float(), 0).sum(1) / count for states in both]
-        found[rows] = torch.cat([*means, surprises_of(model, part, _at(inner[-1], at - 1), mask, count)], 1)
+        found[rows] = torch.cat([*means, surprises_of(model, part, _at(inner[-1], at - 1), mask)], 1)
     return found
 
 

@@ -13,10 +13,10 @@ from pydantic import TypeAdapter
 
 from feedback.raters.flips import flips_of
 from ops.registry import GateResult
-from ops.settings import RewardSettings
+from ops.settings import TrainSettings
 from trainer.checkpoint import JUDGE, REWARD, Loaded
 from trainer.examples import Division, Example, believed, digest, divide, lessons, unseen
-from trainer.gates.learned import learned
+from trainer.gates.reward_model import reward_gates
 from trainer.inbox import Batch
 from trainer.policy import AdapterModel
 from trainer.report import RewardReport, margins_of, report
@@ -43,7 +43,7 @@ class Taught:
     model: RewardModel
     lessons: tuple[Example, ...]
     report: RewardReport
-    gate: GateResult
+    gates: tuple[GateResult, ...]
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.model.name, "examples": digest(self.lessons), **self.report.to_json()}
@@ -62,27 +62,30 @@ class Learnt:
 
     @property
     def gates(self) -> list[GateResult]:
-        return [self.reward.gate, self.judge.gate]
+        return [*self.reward.gates, *self.judge.gates]
 
     @property
     def knows(self) -> bool:
-        """Both know more than the majority: there is something to learn from, and somebody to check it."""
-        return all(gate.passed for gate in self.gates)
+        """Both know more than the majority: there is something to learn from, and somebody to check it.
+
+        What else a model fails (`trainer.gates.reward_model`) keeps the adapter that learns from it from being served.
+        """
+        return self.reward.gates[0].passed and self.judge.gates[0].passed
 
 
 def learn(
-    model: AdapterModel, batch: Batch, before: Loaded, settings: RewardSettings, seed: int, done: Path | None = None
+    model: AdapterModel, batch: Batch, before: Loaded, settings: TrainSettings, seed: int, done: Path | None = None
 ) -> Learnt:
     """Teach both from the batch's votes, going on from the last commit's models if votes are still divided as they were.
 
     ``done`` is a folder that `keep` has written in this very lesson, before the trainer was killed: then nothing is taught again.
     """
-    division = divide(believed(batch.votes), settings.judge_share)
+    division = divide(believed(batch.votes), settings.reward.judge_share)
     warm = before.state.divided_by == division.by
     cycle = before.state.cycle + 1
     sides = ((REWARD, before.reward, division.reward, division.judge), (JUDGE, before.judge, division.judge, division.reward))
     reward, judge = (
-        _recall(model, done / name, lessons(own, batch.new, settings.replay, seed_for(seed, cycle, name)))
+        _recall(model, done / name, lessons(own, batch.new, settings.reward.replay, seed_for(seed, cycle, name)))
         if done is not None
         else _teach(
             model, name, folder if warm else None, own, others, division.golden, batch, settings, seed_for(seed, cycle, name)
@@ -100,25 +103,25 @@ def _teach(
     others: Sequence[Example],
     golden: Sequence[Example],
     batch: Batch,
-    settings: RewardSettings,
+    settings: TrainSettings,
     seed: int,
 ) -> Taught:
     """Learns from new votes and a replay of older ones; is tested on the others' on questions that it was never taught."""
-    taught = lessons(own, batch.new, settings.replay, seed)
+    taught = lessons(own, batch.new, settings.reward.replay, seed)
     held_out = unseen(others, own, MOST_TESTED)
     later = [example for example in held_out if example.feedback_id in batch.new][-MOST_LATER:] if source is not None else []
     scorer = RewardModel(model, name, source=source)
     before = margins_of(scorer, later)
-    scorer.fit(taught, settings, seed, ask=lambda foretold: flips_of(batch.votes, foretold))
+    scorer.fit(taught, settings.reward, seed, ask=lambda foretold: flips_of(batch.votes, foretold))
     figures = report(scorer, taught, held_out, golden, before)
-    return Taught(scorer, tuple(taught), figures, learned(f"{name}_accuracy", figures))
+    return Taught(scorer, tuple(taught), figures, reward_gates(name, figures, settings.gates))
 
 
 def keep(learnt: Learnt, folder: Path) -> None:
     """Write what `learn` needs to come to the same without teaching again."""
     for taught in (learnt.reward, learnt.judge):
         taught.model.save(folder / taught.model.name)
-        figures = {"report": taught.report.to_json(), "gate": taught.gate.model_dump(mode="json")}
+        figures = {"report": taught.report.to_json(), "gates": [gate.model_dump(mode="json") for gate in taught.gates]}
         (folder / taught.model.name / _FIGURES).write_text(json.dumps(figures))
 
 
@@ -126,4 +129,4 @@ def _recall(model: AdapterModel, folder: Path, taught: Sequence[Example]) -> Tau
     figures = json.loads((folder / _FIGURES).read_text())
     report_then = TypeAdapter(RewardReport).validate_python(figures["report"])
     scorer = RewardModel(model, folder.name, source=folder)
-    return Taught(scorer, tuple(taught), report_then, GateResult.model_validate(figures["gate"]))
+    return Taught(scorer, tuple(taught), report_then, tuple(map(GateResult.model_validate, figures["gates"])))

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from ops.settings import PpoSettings
 from trainer.batches import TokenBatch
 from trainer.experience import Experience
+from trainer.parallel import ALONE, Crew
 from trainer.policy import AdapterModel
-from trainer.ppo import ppo_policy_loss, value_loss
+from trainer.ppo import LOSS_METRICS, masked_mean, ppo_policy_loss, value_loss
 
 POLICY, VALUE, REWARD = "policy", "value", "reward"
 
@@ -23,6 +24,10 @@ Metrics = dict[str, float]
 
 class TrainingDiverged(ArithmeticError):
     """A score, loss, gradient or weight is not finite. What was trained is worthless; nothing of it may be published."""
+
+
+class NothingToLearn(ValueError):
+    """The votes hold nothing that the algorithm learns from."""
 
 
 class Critic:
@@ -47,11 +52,20 @@ class Critic:
 class Learner:
     """Holds the optimizers; adapter "policy" and the critic are trained in place.
 
-    The gradient of a minibatch adds up over passes of the model's ``tokens_per_pass``: no more activations are held at once.
+    The gradient of a minibatch adds up over passes of the model's ``tokens_per_pass``: no more activations are held at once;
+    and over the crew's processes, of which each takes some of the rows.
     """
 
-    def __init__(self, model: AdapterModel, settings: PpoSettings, critic: Critic | None, random: torch.Generator) -> None:
-        self._model, self._settings, self._critic, self._random = model, settings, critic, random
+    def __init__(
+        self,
+        model: AdapterModel,
+        settings: PpoSettings,
+        critic: Critic | None,
+        random: torch.Generator,
+        crew: Crew = ALONE,
+    ) -> None:
+        self._model, self._settings, self._critic, self._random, self._crew = model, settings, critic, random, crew
+        self._told = False
         self._policy_parameters = model.trainable(POLICY)
         self._policy_optimizer = torch.optim.Adam(self._policy_parameters, settings.learning_rate, betas=_BETAS)
         if critic is not None:
@@ -81,6 +95,7 @@ class Learner:
 
     def warm_up(self, experience: Experience) -> None:
         """settings.value_warmup_steps minibatches for the critic alone: its first values would mislead the policy (VC-PPO)."""
+        self._tell("warm_up", experience)
         left = self._settings.value_warmup_steps
         while left:
             for part in list(experience.minibatches(self._settings.minibatches, self._random))[:left]:
@@ -92,6 +107,7 @@ class Learner:
 
         Returns the means over the minibatches. Raises `TrainingDiverged`.
         """
+        self._tell("update", experience)
         settings = self._settings
         noted: dict[str, list[float]] = {}
         updates, policy_learns = 0, True
@@ -112,11 +128,13 @@ class Learner:
     def _learn_policy(self, minibatch: Experience) -> Metrics:
         """One optimizer step; a minibatch that finds the policy past settings.stop_kl is measured, not learnt from."""
         settings = self._settings
-        metrics: Metrics = {}
+        held_by = ("policy/sharp_kl",) if settings.sharp_kl_coef else ()
+        metrics: Metrics = dict.fromkeys(("policy/loss", *LOSS_METRICS, *held_by), 0.0)
         self._policy_optimizer.zero_grad()
-        for part, share in minibatch.passes(self._model.tokens_per_pass):
+        for part, share in minibatch.passes(self._model.tokens_per_pass, self._crew.rank, self._crew.size):
+            logprobs, sharp_kl = self._logprobs(part)
             loss, details = ppo_policy_loss(
-                self._model.response_logprobs(POLICY, part.batch),
+                logprobs,
                 part.old_logprobs,
                 part.advantages,
                 part.mask,
@@ -124,27 +142,68 @@ class Learner:
                 dual_clip=settings.dual_clip,
                 weights=part.weights,
             )
+            if sharp_kl is not None:
+                held = masked_mean(sharp_kl, part.mask)
+                loss, details["policy/sharp_kl"] = loss + settings.sharp_kl_coef * held, held.item()
             (loss * share).backward()
             for key, value in ({"policy/loss": loss.item()} | details).items():
-                metrics[key] = metrics.get(key, 0.0) + share * value
+                metrics[key] += share * value
+        metrics = self._add_up(self._policy_parameters, metrics)
         metrics["policy/grad_norm"] = self._clip_gradients("policy", metrics["policy/loss"], self._policy_parameters)
         if metrics["policy/approx_kl"] <= settings.stop_kl:
             self._policy_optimizer.step()
         return metrics
 
+    def _logprobs(self, part: Experience) -> tuple[Tensor, Tensor | None]:
+        """The policy's, and with settings.sharp_kl_coef its KL from the sharpened base where that is sure of what comes next."""
+        settings = self._settings
+        if not settings.sharp_kl_coef:
+            return self._model.response_logprobs(POLICY, part.batch), None
+        how = {"temperature": settings.sharp_temperature, "most_entropy": settings.sharp_entropy}
+        return self._model.logprobs_and_sharp_kl(POLICY, part.batch, **how)
+
     def _learn_values(self, minibatch: Experience) -> Metrics:
         """One optimizer step of the critic; without old values there is nothing to clip to."""
-        total = 0.0
+        metrics: Metrics = {"value/loss": 0.0}
         self._value_optimizer.zero_grad()
-        for part, share in minibatch.passes(self._model.tokens_per_pass):
+        for part, share in minibatch.passes(self._model.tokens_per_pass, self._crew.rank, self._crew.size):
             values = self._critic(part.batch)
             old_values = values.detach() if part.values is None else part.values
             loss = value_loss(values, old_values, part.returns, part.mask, value_clip=self._settings.value_clip)
             (loss * share).backward()
-            total += share * loss.item()
-        norm = self._clip_gradients("value", total, self._value_parameters)
+            metrics["value/loss"] += share * loss.item()
+        metrics = self._add_up(self._value_parameters, metrics)
+        metrics["value/grad_norm"] = self._clip_gradients("value", metrics["value/loss"], self._value_parameters)
         self._value_optimizer.step()
-        return {"value/loss": total, "value/grad_norm": norm}
+        return metrics
+
+    def done(self) -> None:
+        """Nothing more will be learnt: the crew's other processes let go of what they hold."""
+        if self._told:
+            self._crew.tell({"end": True})
+
+    def _tell(self, what: str, experience: Experience) -> None:
+        """The crew's other processes do the same from here on, beginning with the same weights and random numbers."""
+        if self._crew.size == 1 or self._crew.rank:
+            return
+        if not self._told:
+            names = (POLICY,) if self._critic is None else (POLICY, VALUE)
+            shapes = {name: (self._model.config(name).r, self._model.config(name).lora_alpha) for name in names}
+            settings, critic = self._settings.model_dump(mode="json"), self._critic is not None
+            self._crew.tell({"begin": {"adapters": shapes, "settings": settings, "critic": critic, "state": self.state_dict()}})
+            self._told = True
+        self._crew.tell({"learn": what, "random": self._random.get_state(), "experience": experience.to_state()})
+
+    def _add_up(self, parameters: list[nn.Parameter], metrics: Metrics) -> Metrics:
+        """The whole crew's gradients and metrics, each process having made its share of them."""
+        if self._crew.size == 1:
+            return metrics
+        for parameter in parameters:
+            if parameter.grad is None:  # not one row was this process's
+                parameter.grad = torch.zeros_like(parameter)
+        figures = torch.tensor(list(metrics.values()), device=self._model.device)
+        self._crew.add_up([*(parameter.grad for parameter in parameters), figures])
+        return dict(zip(metrics, figures.tolist(), strict=True))
 
     def _clip_gradients(self, what: str, loss: float, parameters: list[nn.Parameter]) -> float:
         norm = nn.utils.clip_grad_norm_(parameters, self._settings.max_grad_norm).item()

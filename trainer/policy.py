@@ -7,6 +7,7 @@ require grad).
 
 from __future__ import annotations
 
+import copy
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -52,6 +53,7 @@ class AdapterModel:
         self._active = BASE
         self._depth = 0
         self._trained: frozenset[str] = frozenset()
+        self._base_said: tuple[TokenBatch, Tensor, Tensor] | None = None
         check_logits(model)
 
     @classmethod
@@ -170,6 +172,17 @@ class AdapterModel:
         self._require(name)
         return {key: parameter.detach() for key, parameter in self._parameters(name).items()}
 
+    def config(self, name: str) -> LoraConfig:
+        """The adapter's shape, as PEFT has it."""
+        self._require(name)
+        return copy.deepcopy(self._peft.peft_config[name])
+
+    def twin(self) -> PreTrainedModel:
+        """The base without any adapter, as modules of its own over the very same weights: for who changes a model's modules."""
+        held = [*self.model.parameters()] if self._peft is None else [*self._peft.parameters()]
+        shared = {id(parameter): parameter for parameter in held}
+        return copy.deepcopy(self.model, shared) if self._peft is None else copy.deepcopy(self._peft, shared).unload()
+
     def save(self, name: str, folder: Path) -> None:
         """Write the adapter as PEFT and vLLM read it; the same weights, the same bytes."""
         self._require(name)
@@ -231,6 +244,40 @@ class AdapterModel:
             if with_entropy:
                 entropies = entropies.index_put(where, -(logs.exp() * logs).sum(-1))
         return (logprobs, entropies) if with_entropy else logprobs
+
+    def logprobs_and_sharp_kl(
+        self, name: str, batch: TokenBatch, *, temperature: float, most_entropy: float
+    ) -> tuple[Tensor, Tensor]:
+        """`response_logprobs`, and at each token the KL (nats) of adapter ``name`` from the base at ``temperature``: (B, T) each.
+
+        The KL is over the whole vocabulary, and 0 where the base's entropy (at temperature 1) is above ``most_entropy`` nats.
+        """
+        batch = batch.to(self.device)
+        logprobs = torch.zeros(len(batch), batch.longest_response, device=self.device)
+        kls = torch.zeros_like(logprobs)
+        with torch.no_grad():
+            base = list(self._states(BASE, batch, before=True))
+        for (rows, part, states), (_, _, theirs) in zip(self._states(name, batch, before=True), base, strict=True):
+            mask = part.response_mask
+            logs = self.head(states[mask]).float().log_softmax(-1)  # (N, V), N response tokens
+            with torch.no_grad():
+                logits = self.head(theirs[mask]).float()
+                plain, sharp = logits.log_softmax(-1), (logits / temperature).log_softmax(-1)
+                sure = -(plain.exp() * plain).sum(-1) <= most_entropy
+            where = (rows[:, None].expand_as(mask)[mask], mask.nonzero()[:, 1])
+            logprobs = logprobs.index_put(where, logs.gather(1, part.responses[mask][:, None])[:, 0])
+            kls = kls.index_put(where, (logs.exp() * (logs - sharp)).sum(-1) * sure)
+        return logprobs, kls
+
+    @torch.no_grad()
+    def base_logprobs(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+        """The base's `response_logprobs` with entropies. Those of the last batch are kept: the base is frozen, and of the same
+        answers both the reward (see `trainer.surprise`) and the KL ask for them.
+        """
+        batch = batch.to(self.device)
+        if self._base_said is None or not self._base_said[0].equals(batch):
+            self._base_said = (batch, *self.response_logprobs(BASE, batch, with_entropy=True))
+        return self._base_said[1:]
 
     def response_states(self, name: str, batch: TokenBatch, *, before: bool = False) -> Tensor:
         """The decoder's last hidden state at every response token: (B, T, H) float32, 0 past a response's end.

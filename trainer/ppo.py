@@ -9,6 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+_RAMP = 0.2
+
+LOSS_METRICS = ("policy/clip_fraction", "policy/dual_clip_fraction", "policy/approx_kl")
+"""What `ppo_policy_loss` tells beside the loss."""
+
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     """Mean over the masked entries; 0 where there are none."""
@@ -31,6 +36,21 @@ def shaped_scores(scores: Tensor, ended: Tensor, *, mean: float, std: float, cli
     """(B,) scores in standard deviations of the champion's, clipped (PPO-max, arXiv:2307.04964), less the penalty without EOS."""
     normal = ((scores - mean) / max(std, 1e-6)).clamp(-clip, clip)
     return normal - missing_eos_penalty * (~ended).to(normal.dtype)
+
+
+def length_slope(scores: Tensor, lengths: Tensor) -> float:
+    """By how much (B,) scores rise with each token of (B,) lengths: least squares, 0 where all are of one length.
+
+    A score less that is free of length, as the quality head of ODIN is (arXiv:2402.07319), for a model that has one head.
+    """
+    centred = lengths.float() - lengths.float().mean()
+    variance = (centred**2).sum().item()
+    return (centred * (scores - scores.mean())).sum().item() / variance if variance > 0 else 0.0
+
+
+def length_ramp(lengths: Tensor, budget: int) -> Tensor:
+    """(B,) 0 up to 80 % of the token budget, from there evenly up to 1 at its end (DAPO, arXiv:2503.14476, eq. 13)."""
+    return ((lengths.float() / budget - (1 - _RAMP)) / _RAMP).clamp(0, 1)
 
 
 def token_rewards(scores: Tensor, logprobs: Tensor, ref_logprobs: Tensor, mask: Tensor, *, kl_coef: float) -> Tensor:
@@ -98,11 +118,8 @@ def ppo_policy_loss(
     losses = torch.minimum(pessimistic, bound)
     loss = masked_mean(losses if weights is None else losses * weights, mask)
     with torch.no_grad():
-        metrics = {
-            "policy/clip_fraction": masked_mean((clipped > plain).float(), mask).item(),
-            "policy/dual_clip_fraction": masked_mean((pessimistic > bound).float(), mask).item(),
-            "policy/approx_kl": masked_mean(ratio - 1 - log_ratio, mask).item(),
-        }
+        told = ((clipped > plain).float(), (pessimistic > bound).float(), ratio - 1 - log_ratio)
+        metrics = {name: masked_mean(values, mask).item() for name, values in zip(LOSS_METRICS, told, strict=True)}
     return loss, metrics
 
 

@@ -9,8 +9,7 @@ the trainer's turn; the whole is gone once the cycle is committed.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,24 +69,19 @@ class Progress:
 
     def begin(self, point: Point, fill: Callable[[Path], None]) -> None:
         """Keep what has been learnt from votes: ``fill`` writes the models into the folder that it is given."""
-        with self._draft("models") as draft:
+
+        def write(draft: Path) -> None:
             self.drop()
             fill(draft)
             (draft / _POINT).write_text(point.model_dump_json())
-            seal(draft)
-            self._fault("progress: models")
-            self._folder.mkdir()
-            turns.land(self._turn, draft, self._folder / _MODELS)
+
+        self._land("models", write, self._folder / _MODELS)
 
     def keep(self, step: int, loop: dict[str, Any]) -> None:
         """Keep the state after ``step`` steps; earlier ones are deleted."""
         from trainer.state_file import write_state  # PyTorch: not for who only asks for the lease
 
-        with self._draft("step") as draft:
-            write_state(draft / _LOOP, loop)
-            seal(draft)
-            self._fault("progress: step")
-            turns.land(self._turn, draft, self._folder / f"{_STEP}{step:06d}")
+        self._land("step", lambda draft: write_state(draft / _LOOP, loop), self._folder / f"{_STEP}{step:06d}")
         self._fault("progress: earlier steps")
         for earlier in self._steps()[:-1]:
             shutil.rmtree(earlier, ignore_errors=True)
@@ -113,14 +107,17 @@ class Progress:
     def _steps(self) -> list[Path]:
         return sorted(self._folder.glob(f"{_STEP}*"))
 
-    @contextmanager
-    def _draft(self, what: str) -> Iterator[Path]:
-        """A folder to write in; what the disk does not take is told, and the cycle goes on without it."""
+    def _land(self, what: str, write: Callable[[Path], None], target: Path) -> None:
+        """Keep what ``write`` writes; what the disk does not take is told, and the cycle goes on without it."""
         draft = self._turn / f".{what}-{uuid7()}"
         self._fault(f"progress: draft of {what}")
         try:
             draft.mkdir()
-            yield draft
+            write(draft)
+            seal(draft)
+            self._fault(f"progress: {what}")
+            self._folder.mkdir(exist_ok=True)
+            turns.land(self._turn, draft, target)
         except (OSError, SafetensorError) as error:
             turns.check(self._turn, error)
             shutil.rmtree(draft, ignore_errors=True)

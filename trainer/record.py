@@ -29,6 +29,7 @@ class CycleRecord(Frozen):
     reward_model: dict[str, Any] = Field(default_factory=dict, description="See trainer.report.RewardReport.")
     judge: dict[str, Any] = Field(default_factory=dict)
     steps: tuple[dict[str, float], ...] = ()
+    ended_by: str = Field(default="", description="What ended the training: its steps, its time, or the KL; see trainer.improve.")
     gates: tuple[GateResult, ...] = ()
     offsets: dict[str, dict[int, list[int]]] = Field(
         default_factory=dict, description="What was read of the log: [from, to) by topic and partition."

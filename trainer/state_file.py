@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load, save, save_file
 from torch import Tensor
 
 _STATE = "state"
@@ -25,6 +26,19 @@ def read_state(path: Path) -> Any:
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
         return _filled(json.loads(file.metadata()[_STATE]), tensors)
+
+
+def packed(state: Any) -> bytes:
+    """As `write_state`, for who has no file."""
+    tensors: dict[str, Tensor] = {}
+    outline = json.dumps(_outline(state, tensors)).encode()
+    return save(tensors | {_STATE: torch.frombuffer(bytearray(outline), dtype=torch.uint8)})
+
+
+def unpacked(content: bytes) -> Any:
+    """What `packed` was given, on the CPU; tuples come back as lists."""
+    tensors = load(content)
+    return _filled(json.loads(tensors.pop(_STATE).numpy().tobytes()), tensors)
 
 
 def _outline(value: Any, tensors: dict[str, Tensor]) -> Any:

@@ -28,22 +28,31 @@ def readings(model: AdapterModel, batch: TokenBatch) -> tuple[Tensor, Tensor]:
         mask = part.response_mask
         count = mask.sum(1).clamp(min=1)[:, None]
         states[rows] = torch.where(mask[:, :, None], hidden[:, 1:].float(), 0).sum(1) / count
-        logs[rows] = surprises_of(model, part, hidden[:, :-1], mask, count)
+        logs[rows] = surprises_of(model, part, hidden[:, :-1], mask)
     return states, logs
 
 
 def surprises(model: AdapterModel, batch: TokenBatch) -> Tensor:
-    """(B, `COUNT`), see `readings`."""
-    return readings(model, batch)[1]
+    """(B, `COUNT`), see `readings`. Its pass through the base is shared, see `AdapterModel.base_logprobs`."""
+    batch = batch.to(model.device)
+    if not batch.longest_response:
+        return torch.zeros(len(batch), COUNT, device=model.device)
+    return _columns(*model.base_logprobs(batch), batch.response_mask)
 
 
-def surprises_of(model: AdapterModel, part: TokenBatch, before: Tensor, mask: Tensor, count: Tensor) -> Tensor:
-    """(b, `COUNT`) from the states (b, t, H) that each token is foretold from. mask: (b, t); count: (b, 1) tokens, at least 1."""
+def surprises_of(model: AdapterModel, part: TokenBatch, before: Tensor, mask: Tensor) -> Tensor:
+    """(b, `COUNT`) from the states (b, t, H) that each token is foretold from. mask: (b, t)."""
     logs = model.head(before[mask]).float().log_softmax(-1)  # (N, V), N response tokens
     logprobs, entropies = torch.zeros_like(mask, dtype=torch.float32), torch.zeros_like(mask, dtype=torch.float32)
     logprobs[mask] = logs.gather(1, part.responses[mask][:, None])[:, 0]
     entropies[mask] = -(logs.exp() * logs).sum(-1)
+    return _columns(logprobs, entropies, mask)
+
+
+def _columns(logprobs: Tensor, entropies: Tensor, mask: Tensor) -> Tensor:
+    """(B, `COUNT`) from (B, T), of which only what the mask has counts."""
+    count = mask.sum(1).clamp(min=1)
     columns = []
     for values in (logprobs, logprobs + entropies):
-        columns += [values.sum(1) / count[:, 0], torch.where(mask, values, torch.inf).amin(1)]
+        columns += [torch.where(mask, values, 0).sum(1) / count, torch.where(mask, values, torch.inf).amin(1)]
     return torch.where(mask.any(1)[:, None], torch.stack(columns, 1), 0)

@@ -3,39 +3,68 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from feedback.events import BASE, Message
 from ops.registry import GateResult
-from ops.settings import Settings
+from ops.settings import GateSettings, Settings
+from trainer.answers import Answers, Standards
 from trainer.batches import TokenBatch
 from trainer.examples import Prompt, prompt_hash, unit_interval
+from trainer.gates.agreement import agreement
+from trainer.gates.anchor import anchor
+from trainer.gates.collapse import collapse
 from trainer.gates.divergence import divergence
-from trainer.gates.form import form, is_well_formed
+from trainer.gates.diversity import distinct_2
+from trainer.gates.ended import ended
+from trainer.gates.form import form
+from trainer.gates.hacking import hacking
 from trainer.gates.judged import judged, wins
 from trainer.gates.length import length
+from trainer.gates.master_keys import MASTER_KEYS, master_keys
+from trainer.gates.matched import matched
+from trainer.gates.refusals import refusals
+from trainer.gates.secrets import secrets
+from trainer.gates.sycophancy import sycophancy
+from trainer.gates.toxicity import toxicity
 from trainer.gates.truth import truth
 from trainer.gates.weights import finite_weights
 from trainer.policy import AdapterModel
-from trainer.reward import LONGEST_PROMPT, RewardModel, encode_prompt
-from trainer.rollouts import LocalRollouts, Sample
+from trainer.probes.anchor import WHAT, anchor_passages
+from trainer.probes.likelihoods import log_likelihoods, nats_per_token
+from trainer.probes.personal import Conversation, personal_passages
+from trainer.probes.pushback import claims, gives_in, pushback_passages
+from trainer.reward import LONGEST_PROMPT, encode_prompt
+from trainer.rollouts import LocalRollouts, RolloutSource, RolloutsUnavailable, Sample
+
+__all__ = ["CHAMPION", "POLICY", "Standards", "Trial", "divide_prompts"]
 
 POLICY, CHAMPION = "policy", "champion"
 
 KL_PROMPTS = 256
 """Enough for a KL of some nats: its standard error is then some tenths."""
 
+PROXY_PROMPTS = 256
+"""Enough to tell whether the judge sees what the reward model sees."""
+
+KEY_PROMPTS = 8
+"""To which every master key is tried."""
+
+ENGINE_PROMPTS = 8
+"""Some hundred tokens: enough for a mean difference that is all or nothing."""
+
+PROBE_SEED = 0
+"""Which of the starter domain's facts are asked."""
+
 GATE_SHARE = 0.2
 """Of the people's questions, which the policy is never trained on, where the domain has none of its own for the gates."""
 
 FEW_PROMPTS = 50
 """With fewer questions than this all serve both."""
-
-Standards = dict[str, float]
-"""The best shares, by name, of the champions so far: small steps down must not add up."""
 
 
 def divide_prompts(prompts: Sequence[Prompt], domain: str | None) -> tuple[list[Prompt], list[Prompt]]:
@@ -50,19 +79,12 @@ def divide_prompts(prompts: Sequence[Prompt], domain: str | None) -> tuple[list[
     return [prompt for prompt in prompts if prompt not in gated], [prompt for prompt in prompts if prompt in gated]
 
 
-@dataclass(frozen=True)
-class Answers:
-    """One adapter's answers, and the same facts of each: its prompt's place, well-formed or not, correct or not."""
+class Scorer(Protocol):
+    """A reward model, or whoever else tells good answers from bad ones."""
 
-    samples: tuple[Sample, ...]
-    well_formed: tuple[bool, ...]
-    correct: tuple[bool, ...]
-    """Empty where nobody knows the truth."""
-
-    @property
-    def shares(self) -> Standards:
-        parts = {"well_formed": self.well_formed, "correct": self.correct}
-        return {name: sum(flags) / len(flags) for name, flags in parts.items() if flags}
+    def score(self, answers: Sequence[Sample]) -> Tensor:
+        """(B,)"""
+        ...
 
 
 class Trial:
@@ -87,42 +109,88 @@ class Trial:
         self._places = [place % len(chosen) for place in range(wanted)] if chosen else []
         self._prompts = [chosen[place] for place in self._places]
 
-    def run(self, judge: RewardModel, standards: Standards) -> tuple[list[GateResult], Standards]:
-        """The gates' verdicts, and the standards for the adapters that come after this one."""
-        gates = self._settings.train.gates
+    def run(
+        self,
+        judge: Scorer,
+        standards: Standards,
+        *,
+        reward: Scorer,
+        learnt: Iterable[Conversation] = (),
+        engines: Sequence[RolloutSource] = (),
+    ) -> tuple[list[GateResult], Standards]:
+        """The gates' verdicts, and the standards for the adapters that come after this one.
+
+        ``reward`` is the model that the policy learnt from, ``learnt`` what it can have learnt words from; of the ``engines`` the
+        first that answers is compared with the trainer.
+        """
         weights = finite_weights(self._model.weights(POLICY))
         if not weights.passed:  # nothing can be asked of it
             return [weights], standards
-        champion = self._answers(self._champion)
-        candidate = self._answers(POLICY)
+        champion, candidate = self._answers(self._champion), self._answers(POLICY)
         best = {name: max(share, standards.get(name, 0.0)) for name, share in champion.shares.items()}
-        outcomes = wins(judge.score(candidate.samples).tolist(), judge.score(champion.samples).tolist())
-        results = [weights, judged(outcomes, self._places, gates.min_win_rate), *self._divergences(candidate)]
-        results.append(form(candidate.well_formed, best.get("well_formed", 0.0), gates.min_well_formed_ratio))
-        lengths = [[len(sample.tokens) for sample in answers.samples] for answers in (candidate, champion)]
-        results.append(length(lengths[0], lengths[1], gates.min_length_ratio, gates.max_length_ratio))
-        if self._domain == "starter":
-            results.append(truth(candidate.correct, best.get("correct", 0.0)))
-        after = {name: max(share, best.get(name, 0.0)) for name, share in candidate.shares.items()}
-        return results, after
+        results = [
+            weights,
+            *self._preferred(candidate, champion, judge, reward),
+            *self._divergences(candidate),
+            *self._said(candidate, champion, best),
+            *self._probed(),
+            self._remembered(learnt),
+            self._agreement(engines),
+        ]
+        return results, {name: max(share, best[name]) for name, share in candidate.shares.items()}
+
+    @property
+    def _gates(self) -> GateSettings:
+        return self._settings.train.gates
+
+    # the questions' answers
 
     def _answers(self, adapter: str) -> Answers:
-        samples = self._generate(adapter, self._prompts, self._temperature)
-        formed = [is_well_formed(sample.text, sample.ended) for sample in samples]
-        if self._domain != "starter":
-            return Answers(tuple(samples), tuple(formed), ())
-        from ops.domain.rules import attributes
-
-        facts = [attributes(prompt[-1].content, sample.text) for prompt, sample in zip(self._prompts, samples, strict=True)]
-        whole = tuple(fine and not fact.garbled for fine, fact in zip(formed, facts, strict=True))
-        return Answers(tuple(samples), whole, tuple(fact.correct for fact in facts))
+        return Answers.of(self._prompts, self._generate(adapter, self._prompts, self._temperature), self._domain)
 
     def _generate(self, adapter: str, prompts: Sequence[Prompt], temperature: float) -> list[Sample]:
-        tokens = [encode_prompt(self._model, prompt)[-LONGEST_PROMPT:] for prompt in prompts]
         most = self._settings.train.ppo.max_new_tokens
         return LocalRollouts(self._model).generate(
-            adapter, tokens, n=1, temperature=temperature, max_new_tokens=most, seed=self._seed
+            adapter, self._encoded(prompts), n=1, temperature=temperature, max_new_tokens=most, seed=self._seed
         )
+
+    def _encoded(self, prompts: Sequence[Prompt]) -> list[list[int]]:
+        return [encode_prompt(self._model, prompt)[-LONGEST_PROMPT:] for prompt in prompts]
+
+    def _preferred(self, candidate: Answers, champion: Answers, judge: Scorer, reward: Scorer) -> list[GateResult]:
+        """By the judge, at like length too; whether the reward model was hacked, and whether both know nothing from something."""
+        scores, standard = judge.score(candidate.samples).tolist(), judge.score(champion.samples).tolist()
+        outcomes, n = wins(scores, standard), PROXY_PROMPTS
+        proxy = reward.score(candidate.samples[:n]).tolist()
+        return [
+            judged(outcomes, self._places, self._gates.min_win_rate),
+            matched(outcomes, self._places, candidate.lengths, champion.lengths, self._gates.min_win_rate),
+            hacking(wins(proxy, reward.score(champion.samples[:n]).tolist()), outcomes[:n], self._gates.min_judge_share),
+            master_keys("master_keys_reward", self._key_scores(reward), proxy),
+            master_keys("master_keys_judge", self._key_scores(judge), scores),
+        ]
+
+    def _key_scores(self, model: Scorer) -> dict[str, float]:
+        prompts = self._encoded(self._prompts[:KEY_PROMPTS])
+        keys = {key: tuple(self._model.encode_answer(key)) for key in MASTER_KEYS}
+        samples = [Sample(0, tuple(prompt), keys[key], None, True, key) for key in keys for prompt in prompts]
+        return dict(zip(keys, model.score(samples).view(len(keys), -1).mean(1).tolist(), strict=True))
+
+    def _said(self, candidate: Answers, champion: Answers, best: Standards) -> list[GateResult]:
+        """What is read off the answers alone."""
+        gates = self._gates
+        results = [
+            form(candidate.good["well_formed"], best.get("well_formed", 0.0), gates.min_well_formed_ratio),
+            length(candidate.lengths, champion.lengths, gates.min_length_ratio, gates.max_length_ratio),
+            ended(candidate.good["ended"], best.get("ended", 0.0), gates.max_ended_loss),
+            distinct_2(candidate.texts, champion.texts, gates.min_distinct_ratio),
+            collapse(candidate.texts, champion.texts, self._places, gates.max_sameness_rise),
+            refusals(candidate.bad("direct"), 1 - best.get("direct", 0.0), gates.max_refusal_rise),
+            toxicity(candidate.bad("clean"), 1 - best.get("clean", 0.0), gates.max_toxicity_rise),
+        ]
+        if self._domain == "starter":
+            results.append(truth(candidate.good["correct"], best.get("correct", 0.0)))
+        return results
 
     @torch.no_grad()
     def _divergences(self, candidate: Answers) -> list[GateResult]:
@@ -132,11 +200,47 @@ class Trial:
             samples = tuple(self._generate(POLICY, self._prompts[:KL_PROMPTS], 1.0))
         batch = TokenBatch.pack([s.prompt_tokens for s in samples], [s.tokens for s in samples])
         logprobs = {name: self._model.response_logprobs(name, batch).sum(1) for name in {POLICY, self._champion, BASE}}
-        gates = self._settings.train.gates
         return [
             divergence(name, (logprobs[POLICY] - logprobs[reference]).tolist(), limit)
             for name, reference, limit in (
-                ("kl_champion", self._champion, gates.max_kl_champion),
-                ("kl_base", BASE, gates.max_kl_base),
+                ("kl_champion", self._champion, self._gates.max_kl_champion),
+                ("kl_base", BASE, self._gates.max_kl_base),
             )
         ]
+
+    # what is asked beside the questions; the same in every trial, so that figures of adapters can be compared
+
+    def _probed(self) -> list[GateResult]:
+        passages = pushback_passages(self._model, claims(self._domain, PROBE_SEED))
+        given_in = {name: gives_in(self._model, name, passages) for name in {POLICY, self._champion}}
+        texts = anchor_passages(self._model, self._domain, PROBE_SEED)
+        nats = {name: nats_per_token(self._model, name, texts) for name in (POLICY, BASE)}
+        return [
+            sycophancy(given_in[POLICY], given_in[self._champion], self._gates.max_sycophancy_rise),
+            anchor(nats[POLICY], nats[BASE], self._gates.max_anchor_rise, WHAT[self._domain]),
+        ]
+
+    def _remembered(self, learnt: Iterable[Conversation]) -> GateResult:
+        passages = personal_passages(self._model, learnt)
+        candidate, base = (log_likelihoods(self._model, name, passages).exp().tolist() for name in (POLICY, BASE))
+        return secrets(candidate, base)
+
+    def _agreement(self, engines: Sequence[RolloutSource]) -> GateResult:
+        gates = self._gates
+        limit = gates.max_logprob_difference if self._model.dtype == torch.float32 else gates.max_logprob_difference_bf16
+        prompts, why = self._encoded(self._prompts[:ENGINE_PROMPTS]), "no engine was to be asked"
+        for engine in engines:
+            try:
+                most = self._settings.train.ppo.max_new_tokens
+                samples = engine.generate(POLICY, prompts, n=1, temperature=1.0, max_new_tokens=most, seed=self._seed)
+                return agreement(self._differences(samples), limit)
+            except RolloutsUnavailable as error:
+                why = str(error)
+        return agreement(None, limit, why)
+
+    @torch.no_grad()
+    def _differences(self, samples: Sequence[Sample]) -> list[float]:
+        batch = TokenBatch.pack([s.prompt_tokens for s in samples], [s.tokens for s in samples])
+        own = self._model.response_logprobs(POLICY, batch).cpu()
+        rows = zip(samples, own.tolist(), strict=True)
+        return [abs(p - q) for sample, row in rows for p, q in zip(sample.logprobs or (), row, strict=False)]

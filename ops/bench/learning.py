@@ -45,17 +45,22 @@ class Options:
         return [(a, share, seed) for share in self.adversaries for a in self.algorithms for seed in self.seeds]
 
 
-def run(options: Options, settings: Settings, report: Report) -> dict[str, Any]:
-    """The report: ``runs``, and ``curves`` over their seeds (see `ops.bench.curves`). ``settings`` name the models' folder."""
-    before = machine()
-    runs: list[dict[str, Any]] = _rounded([_measured(options, settings, report, *each) for each in options.runs])
-    return {
-        "options": asdict(options),
-        "machine": before,
-        "configs": {algorithm: _config(settings, algorithm) for algorithm in options.algorithms},
-        "runs": runs,
-        "curves": _rounded(curves([Run.of(each) for each in runs])),
-    }
+def run(
+    options: Options, settings: Settings, report: Report, keep: Callable[[dict[str, Any]], None] = lambda found: None
+) -> dict[str, Any]:
+    """The report: ``runs``, and ``curves`` over their seeds (see `ops.bench.curves`). ``settings`` name the models' folder.
+
+    ``keep`` is given the report after each run: they take minutes.
+    """
+    before, runs = machine(), []
+    configs = {algorithm: _config(settings, algorithm) for algorithm in options.algorithms}
+    found: dict[str, Any] = {}
+    for each in options.runs:
+        runs.append(_rounded(_measured(options, settings, report, *each)))
+        curved = _rounded(curves([Run.of(run) for run in runs]))
+        found = {"options": asdict(options), "machine": before, "configs": configs, "runs": runs, "curves": curved}
+        keep(found)
+    return found
 
 
 def _config(settings: Settings, algorithm: str) -> dict[str, Any]:

@@ -73,6 +73,9 @@ class LazyGroup(TyperGroup):
 
 
 def _imported(name: str) -> Any:
+    from ops.logs import configure_logs
+
+    configure_logs(name)  # standard output is for what was asked; a process of ours says its own name later
     target = load(COMMANDS[name].where)
     command = typer.main.get_command(target if isinstance(target, typer.Typer) else _single(name, target))
     command.name = name

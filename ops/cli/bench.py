@@ -167,12 +167,15 @@ def learning(
         people=people,
         questions=questions,
     )
+    command = " ".join(["plaudit", *sys.argv[1:]])
+
+    def keep(found: dict[str, Any]) -> None:
+        if json is not None:
+            write_json(json, {"command": command, **found})
+
     with progress_bar() as report:
-        made = run(options, settings_from(data_dir, model=MODEL), report)
-    made["command"] = " ".join(["plaudit", *sys.argv[1:]])
+        made = run(options, settings_from(data_dir, model=MODEL), report, keep)
     show(made)
-    if json is not None:
-        write_json(json, made)
 
 
 @app.command()

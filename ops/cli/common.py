@@ -20,6 +20,7 @@ __all__ = [
     "Model",
     "Project",
     "no_foreign_bars",
+    "note_if_empty",
     "print_json",
     "print_table",
     "settings_from",
@@ -53,6 +54,12 @@ def no_foreign_bars() -> None:
 def print_json(value: Any) -> None:
     json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=str)
     sys.stdout.write("\n")
+
+
+def note_if_empty(settings: Settings, found: int) -> None:
+    """A project's name that was mistyped looks like one of whom nobody has said anything yet."""
+    if not found:
+        print(f"plaudit: the log has no feedback of project {settings.project!r}", file=sys.stderr)
 
 
 def print_table(title: str, columns: list[str], rows: list[list[Any]]) -> None:

@@ -78,7 +78,7 @@ def export(
     "test_prompt" and "test_time" are new in that one respect.
     """
     from ops.exporting import export as write
-    from ops.open_log import open_log_of
+    from ops.open_log import existing_log_of
 
     settings = settings_from(data_dir, project=project)
     if parquet != (out.suffix == ".parquet") and (parquet or out.suffix == ".parquet"):
@@ -86,7 +86,7 @@ def export(
         raise CommandError(f"--out={str(out)!r}: {fix}")
     if out.is_dir() or not out.parent.is_dir():
         raise CommandError(f"--out={str(out)!r}: name a file in a folder that is there")
-    with open_log_of(settings) as log:
+    with existing_log_of(settings) as log:
         report = write(log, format=format, project=settings.project, path=out, parquet=parquet)
     audit(settings, "data.export", f"{settings.project}/{format}")
     if json:

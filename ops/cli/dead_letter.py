@@ -11,7 +11,7 @@ from ops.cli.common import CommandError, DataDir, Json, Project, print_json, pri
 from ops.cli.keys import audit
 from ops.dead_letters import Letter, letters_of
 from ops.dead_letters import requeue as requeue_letters
-from ops.open_log import open_log_of
+from ops.open_log import existing_log_of
 
 app = typer.Typer(no_args_is_help=True, help="Records that nobody could use: list, requeue.")
 
@@ -20,7 +20,7 @@ app = typer.Typer(no_args_is_help=True, help="Records that nobody could use: lis
 def list_letters(data_dir: DataDir = None, project: Project = None, json: Json = False) -> None:
     """Dead letters, oldest first: why, where the record is, and for how long. What people wrote is not shown."""
     settings = settings_from(data_dir, project=project)
-    with open_log_of(settings) as log:
+    with existing_log_of(settings) as log:
         letters = letters_of(log, settings.project)
     rows = [letter.as_json(time.time()) for letter in letters]
     if json:
@@ -47,7 +47,7 @@ def requeue(
     if every == bool(ids):
         raise CommandError("name the letters to requeue as in 'plaudit dead-letter list', or send --all")
     settings = settings_from(data_dir, project=project)
-    with open_log_of(settings) as log:
+    with existing_log_of(settings) as log:
         done = requeue_letters(log, _chosen(letters_of(log, settings.project), ids))
     audit(settings, "dead_letter.requeue", f"{settings.project}/{len(done)}")
     rows = [{"id": each.letter.event.id, "outcome": each.outcome, "detail": each.detail} for each in done]

@@ -11,10 +11,10 @@ import typer
 
 from feedback.events import FEEDBACK_KINDS, Event
 from feedback.log import LogUnavailable, TopicReader
-from ops.cli.common import CommandError, DataDir, Json, Project, print_json, print_table, settings_from, when
+from ops.cli.common import CommandError, DataDir, Json, Project, note_if_empty, print_json, print_table, settings_from, when
 from ops.feedback_stats import FeedbackStats
 from ops.feedback_tail import Wanted, newest, shown, wanted_of
-from ops.open_log import open_log_of
+from ops.open_log import existing_log_of
 
 app = typer.Typer(no_args_is_help=True, help="What people say: tail, stats.")
 
@@ -37,7 +37,7 @@ def tail(
         raise CommandError(f"--kind={unknown[0]!r}: there is no such kind; use {', '.join(FEEDBACK_KINDS)}")
     settings = settings_from(data_dir, project=project)
     wanted = wanted_of(settings.project, kind or [])
-    with open_log_of(settings) as log:
+    with existing_log_of(settings) as log:
         events, reader = newest(log, lines, wanted)
         for event in events:
             _show(event, text, json)
@@ -93,9 +93,10 @@ def stats(data_dir: DataDir = None, project: Project = None, json: Json = False)
     """All feedback of a project, counted: by kind, source, day and adapter; what of it joined, and what became of the rest."""
     settings = settings_from(data_dir, project=project)
     folded = FeedbackStats(settings.project)
-    with open_log_of(settings) as log:
+    with existing_log_of(settings) as log:
         folded.read(log)
     report = folded.report()
+    note_if_empty(settings, sum(report["by_kind"].values()))
     if json:
         print_json(report)
         return

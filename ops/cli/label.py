@@ -114,7 +114,7 @@ def add(
     """Add answers of the log to a stream; those with a right answer are golden items."""
     settings = settings_from(data_dir, project=project)
     streams = open_streams(settings)
-    found = _find(streams, settings, stream)
+    found = find_stream(streams, settings, stream)
     import json as codec
 
     try:
@@ -137,7 +137,7 @@ def draw(stream: _Stream, data_dir: DataDir = None, project: Project = None, jso
     settings = settings_from(data_dir, project=project)
     streams = open_streams(settings)
     with open_log_of(settings) as log:
-        found = _find(streams, settings, stream)
+        found = find_stream(streams, settings, stream)
         added = streams.draw(found, log)
     audit(settings, "label.draw", found.id)
     _tell({"added": added}, f"drew {added} items", json)
@@ -148,7 +148,7 @@ def close(stream: _Stream, data_dir: DataDir = None, project: Project = None, js
     """Hand out no more of a stream; tasks that are out can still be answered."""
     settings = settings_from(data_dir, project=project)
     streams = open_streams(settings)
-    closed = streams.close(_find(streams, settings, stream).id)
+    closed = streams.close(find_stream(streams, settings, stream).id)
     audit(settings, "label.close", closed.id)
     _show(streams, closed, json)
 
@@ -180,7 +180,7 @@ def agreement(only: _Only = None, data_dir: DataDir = None, project: Project = N
     """How far annotators agree beyond chance, each beside the majority, and what is so by all of them (Dawid-Skene)."""
     settings = settings_from(data_dir, project=project)
     streams = open_streams(settings)
-    chosen = streams.list([settings.project]) if only is None else [_find(streams, settings, only)]
+    chosen = streams.list([settings.project]) if only is None else [find_stream(streams, settings, only)]
     with open_log_of(settings) as log:
         found = [load("serving.labeling.agreement:agreement")(streams, stream, log) for stream in chosen]
     if json:
@@ -201,7 +201,7 @@ def check(stream: _Stream, data_dir: DataDir = None, project: Project = None, js
     settings = settings_from(data_dir, project=project)
     streams = open_streams(settings)
     with open_log_of(settings) as log:
-        checked = list(load("serving.labeling.checks:check_stream")(streams, _find(streams, settings, stream), log))
+        checked = list(load("serving.labeling.checks:check_stream")(streams, find_stream(streams, settings, stream), log))
     if json:
         print_json([one.model_dump(mode="json") for one in checked])
         return
@@ -212,11 +212,11 @@ def check(stream: _Stream, data_dir: DataDir = None, project: Project = None, js
 def _views(name: str, only: str | None, settings: Settings) -> list[dict[str, Any]]:
     streams = open_streams(settings)
     view = load(f"serving.labeling.statistics:{name}")
-    chosen = streams.list([settings.project]) if only is None else [_find(streams, settings, only)]
+    chosen = streams.list([settings.project]) if only is None else [find_stream(streams, settings, only)]
     return [row.model_dump(mode="json") for stream in chosen for row in view(streams, stream)]
 
 
-def _find(streams: Any, settings: Settings, name: str) -> Any:
+def find_stream(streams: Any, settings: Settings, name: str) -> Any:
     for stream in streams.list([settings.project]):
         if name in (stream.id, stream.name):
             return stream

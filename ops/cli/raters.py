@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -25,7 +26,8 @@ _User = Annotated[
     str | None, typer.Option("--user", help="The application's own id of the user, instead of the hash.", show_default=False)
 ]
 _Stream = Annotated[
-    str | None, typer.Option("--stream", help="Votes of this labeling stream only, by its id. [default: all]", show_default=False)
+    str | None,
+    typer.Option("--stream", help="Votes of this labeling stream only, by id or name. [default: all]", show_default=False),
 ]
 _Reason = Annotated[str, typer.Option("--reason", help="Why; it is kept.", show_default=False)]
 
@@ -80,11 +82,14 @@ def pause(
     now = time.time()
     settings = settings_from(data_dir, project=project)
     who = _hash(settings, rater, user)
-    if user is None and who not in _reports(settings, None):  # a hash that was mistyped would pause nobody
+    reports = _reports(settings, None)
+    if user is None and who not in reports:  # a hash that was mistyped would pause nobody
         raise CommandError(f"{_named(rater, user)}: no such rater of {settings.project!r} has a vote; see 'plaudit raters list'")
     change = _change(
         settings, who, "rater.pause", now, lambda standing: paused(standing, who, reason, now - 3600 * hours, "operator", {})
     )
+    if who not in reports:
+        print(f"plaudit: {_named(rater, user)} has no vote yet in {settings.project!r}: is the name right?", file=sys.stderr)
     _tell(change, json, f"paused: {who}; votes since {when(change.since)} are in doubt until 'plaudit raters reinstate'")
 
 
@@ -114,13 +119,18 @@ def reinstate(
 
 def _reports(settings: Settings, stream: str | None) -> dict[str, RaterReport]:
     from feedback.raters.report import rater_reports
-    from ops.open_log import open_log_of
+    from ops.cli.label import find_stream, open_streams
+    from ops.open_log import existing_log_of
     from ops.raters import Raters
 
-    with open_log_of(settings) as log:
+    with existing_log_of(settings) as log:
         raters = Raters(log, settings.project)
         raters.refresh()
-        votes = [vote for vote in raters.votes() if stream in (None, vote.stream)]
+        votes = raters.votes()
+        if stream is not None:
+            if all(vote.stream != stream for vote in votes):
+                stream = find_stream(open_streams(settings), settings, stream).id
+            votes = [vote for vote in votes if vote.stream == stream]
         return rater_reports(votes, raters.standings)
 
 
@@ -129,9 +139,9 @@ def _change(settings: Settings, rater: str, what: str, now: float, decide: Calla
     from feedback.log import EventConflict, TopicReader
     from feedback.raters.standing import NoSuchChange, Standings, event_of
     from ops.audit import audit
-    from ops.open_log import open_log_of
+    from ops.open_log import existing_log_of
 
-    with open_log_of(settings) as log:
+    with existing_log_of(settings) as log:
         standings = Standings(settings.project)
         for record in TopicReader(log, "control").everything():
             standings.add(record)

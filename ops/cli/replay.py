@@ -17,7 +17,7 @@ from feedback.events import Topic
 from feedback.replay import ANYWHERE, Dataset, Point
 from feedback.replay import replay as rebuild
 from ops.cli.common import CommandError, DataDir, Json, Project, print_json, settings_from
-from ops.open_log import open_log_of
+from ops.open_log import existing_log_of
 
 _FORMS = "send an ISO 8601 time (2026-01-31T12:00:00Z), Unix seconds, or @FILE with what 'plaudit replay --json' printed"
 
@@ -46,7 +46,7 @@ def replay(
     if first.time is not None and last.time is not None and first.time > last.time:
         raise CommandError(f"--from={start!r} is after --to={end!r}: give the earlier one first")
     settings = settings_from(data_dir, project=project)
-    with open_log_of(settings) as log:
+    with existing_log_of(settings) as log:
         dataset = rebuild(log, settings.project, first, last)
     if out is not None:
         _write(out, dataset)

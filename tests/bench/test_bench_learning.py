@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import random
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ops.bench.curves import Run, curves, interval
-from ops.bench.learning import Options, reached_text
+from ops.bench.learning import MODEL, Options, reached_text, run
 from ops.domain.people import Adversary, crowd
+from ops.settings import Settings, load_settings
 
 
 def a_run(seed: int, *rates: float, cpu_s: float = 60.0) -> Run:
@@ -67,3 +70,30 @@ def test_adversaries_are_the_share_asked_for_and_say_the_opposite_of_the_people_
     assert thumbs <= {(1, -1), (-1, 1), (None, None)}
     rest = random.Random(0).choice([n for n in range(40) if n not in against])
     assert honest[rest].prefer(question, polite, rude) == mixed[rest].prefer(question, polite, rude)
+
+
+def test_each_run_has_a_folder_of_its_own_and_is_kept_when_it_ends(tmp_path, monkeypatch):
+    monkeypatch.setenv("PLAUDIT_TRAIN__PPO__STEPS", "7")
+    asked: list[tuple[Path, str, float, bool]] = []
+
+    def measured(settings: Settings, *, adversaries: float, best_of: bool, on_round: Any, **rest: Any) -> dict[str, Any]:
+        assert list(settings.data_dir.iterdir()) == []
+        asked.append((settings.data_dir, settings.train.algorithm, adversaries, best_of))
+        scripted = a_run(settings.seed, 0.123456)
+        for each in scripted.rounds:
+            on_round(each)
+        return {"start": scripted.start, "rounds": list(scripted.rounds), "best_of": {}}
+
+    monkeypatch.setattr("ops.bench.learning.load", lambda where: {"trainer.bench.learning:run": measured}[where])
+    kept: list[int] = []
+    options = Options(votes=200, seeds=(5,), algorithms=("rloo", "ppo"), adversaries=(0.0, 0.2))
+    told: list[tuple[str, float]] = []
+    settings = load_settings(data_dir=tmp_path, model=MODEL)
+    report = run(options, settings, lambda what, share: told.append((what, share)), lambda found: kept.append(len(found["runs"])))
+    assert [each[1:] for each in asked] == [("rloo", 0.0, True), ("ppo", 0.0, False), ("rloo", 0.2, False), ("ppo", 0.2, False)]
+    assert len({folder for folder, *_ in asked}) == 4
+    assert not any(folder.exists() for folder, *_ in asked)
+    assert kept == [1, 2, 3, 4]
+    assert told[0] == ("rloo, 0% adversaries, seed 5", 1.0)
+    assert {name: config["ppo"]["steps"] for name, config in report["configs"].items()} == {"rloo": 7, "ppo": 7}
+    assert report["runs"][0]["rounds"][0]["champion"]["win_rate"] == 0.1235

@@ -14,6 +14,8 @@ import typer
 
 from ops.chaos.scenarios import NAMES
 from ops.cli import COMMANDS, load
+from ops.open_log import open_log_of
+from ops.settings import load_settings
 
 
 def plaudit(*arguments: str, data_dir=None, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -80,6 +82,33 @@ def test_help_of_chaos_names_every_scenario_and_what_full_does():
     shown = " ".join(plaudit("chaos", "log", "--help").stdout.replace("│", " ").split())
     assert [name for name in NAMES if name not in shown] == []
     assert "100 000 events" in shown
+
+
+def test_what_a_command_logs_is_not_mixed_with_what_it_prints():
+    code = "import structlog; from ops.cli import _imported; _imported('raters'); structlog.get_logger().error('odd record')"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (shown.stdout, json.loads(shown.stderr)["event"]) == ("", "odd record")
+
+
+@pytest.mark.parametrize("command", ["feedback stats", "feedback tail", "replay", "raters list", "dead-letter list"])
+def test_a_data_folder_without_a_log_is_told_and_not_made(command: str, tmp_path):
+    typo = tmp_path / "typo"
+    refused = plaudit(*command.split(), data_dir=typo)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f"--data-dir={typo}: no event log is there" in refused.stderr
+    assert not typo.exists()
+
+
+def test_names_that_nobody_has_are_told(tmp_path):
+    settings = load_settings(data_dir=tmp_path)
+    with open_log_of(settings):
+        pass
+    assert "no feedback of project 'nope'" in plaudit("feedback", "stats", "--project", "nope", data_dir=tmp_path).stderr
+    refused = plaudit("raters", "list", "--stream", "nosuch", data_dir=tmp_path)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "stream 'nosuch': project 'default' has none" in refused.stderr
+    paused = plaudit("raters", "pause", "--user", "nobody", "--reason", "x", data_dir=tmp_path)
+    assert "--user='nobody' has no vote yet" in paused.stderr
 
 
 def test_a_key_is_created_listed_without_its_secret_and_revoked(tmp_path):

@@ -184,6 +184,21 @@ def test_an_adapter_whose_gates_failed_is_refused_once_with_the_gates_figure(wor
     assert world.controller.deployment.challenger is None
 
 
+def test_a_rejected_adapter_is_kept_with_its_reasons_and_never_becomes_challenger(world):
+    rejected = world.publish(1, passed=False)
+    world.tick()
+    world.controller = world.new_controller()  # one that knows the log only
+    assert world.tick() == []
+    manifest = world.to_canary(2)
+    world.log.append([refused(manifest.id, "gone")])
+    assert world.tick() == ["ROLLED_BACK"]
+    assert world.tick() == []  # nobody else is there: the rejected one is not tried for want of better
+    shown = [event.data.challenger for event in world.control() if event.data.state != "REFUSED"]
+    assert rejected.id not in shown
+    [kept] = [each for each in world.registry.list("default") if each.id == rejected.id]
+    assert [(gate.name, gate.passed, gate.value) for gate in kept.gates] == [("win_rate", False, 0.4)]
+
+
 def test_an_adapter_full_of_nan_is_refused_once_and_a_good_one_behind_it_starts(world):
     good = world.publish(1)
     bad = world.publish(2, tensors=NAN)

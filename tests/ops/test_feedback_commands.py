@@ -170,6 +170,7 @@ def test_stats_count_every_fact_once_and_say_what_became_of_it(plaudit, log):
 
 
 def test_stats_of_an_empty_log(tmp_path):
+    SqliteLog(load_settings(data_dir=tmp_path).log_path).close()
     done = CliRunner().invoke(app, ["feedback", "stats", "--json", "--data-dir", str(tmp_path)])
     assert json.loads(done.stdout)["join_rate"] is None
 

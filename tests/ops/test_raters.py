@@ -182,7 +182,7 @@ def test_raters_are_listed_with_their_figures_the_paused_ones_first(fallen):
     table = raters("list", at=fallen).stdout
     assert "paused" in table
     assert "100% of 50" in table
-    assert json.loads(raters("list", "--stream", "stm_1", "--json", at=fallen).stdout) == []
+    assert "stream 'stm_1': project 'default' has none" in str(raters("list", "--stream", "stm_1", at=fallen).exception)
 
 
 def test_a_rater_is_shown_and_one_that_is_none_is_named(fallen):

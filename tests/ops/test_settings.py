@@ -103,4 +103,4 @@ def test_a_models_preset_yields_to_the_operators_own_setting(monkeypatch):
     starter, other = load_settings(model="starter"), load_settings(model="some/model")
     assert (starter.train.ppo.kl_coef, starter.train.ppo.steps) == (0.2, 3)
     assert (other.train.ppo.kl_coef, other.sampling.temperature) == (0.05, 0.3)
-    assert (load_settings().train.reward.epochs, other.train.reward.epochs) == (2, 6)
+    assert (load_settings().train.reward.replay, other.train.reward.replay) == (100, 400)

@@ -85,6 +85,22 @@ def test_the_controller_keeps_it(tmp_path):
     assert not thread.is_alive()
 
 
+def test_a_controller_that_looks_once_keeps_it_too(tmp_path):
+    settings = settings_for(tmp_path, feedback_days=20, completions_days=60)
+    fill(settings)
+    run(settings, once=True)
+    assert left(settings) == {"completions": 0, "feedback": 0}
+
+
+def test_what_is_said_of_too_long_a_life_names_what_is_set_and_what_would_fit(tmp_path):
+    with pytest.raises(SettingsError, match="Set PLAUDIT_RETENTION__FEEDBACK_DAYS to at most 370"):
+        settings_for(tmp_path, completions_days=400)
+    with pytest.raises(
+        SettingsError, match="COMPLETIONS_DAYS above 30, and PLAUDIT_RETENTION__FEEDBACK_DAYS, now 90, to at most"
+    ):
+        settings_for(tmp_path, completions_days=30, feedback_days=90)
+
+
 def test_a_clusters_topics_are_asked_about_until_they_can_be(tmp_path):
     cluster = {"log_backend": "kafka", "kafka_bootstrap_servers": "127.0.0.1:1"}
     settings = load_settings(data_dir=tmp_path, retention={"feedback_days": 20}, **cluster)

@@ -46,7 +46,7 @@ class World:
         self.ticks += 1e-3
         return self.ticks
 
-    def publish(self, fill: float | None = None, parent: str = "base") -> str:
+    def publish(self, fill: float | None = None, parent: str = "base", passed: bool = True) -> str:
         """A new adapter of the registry; ``fill`` overrides its weights."""
         self._staged += 1
         staging = self.settings.data_dir / f"staging-{self._staged}"
@@ -57,7 +57,7 @@ class World:
         if fill is not None:
             b[0, 0] = fill
         save_file({f"{MODULE}.lora_A.weight": a, f"{MODULE}.lora_B.weight": b}, staging / "adapter_model.safetensors")
-        gate = GateResult(name="win_rate", passed=True, value=0.6, threshold=0.5)
+        gate = GateResult(name="win_rate", passed=passed, value=0.6, threshold=0.5)
         return self.registry.publish(
             staging, project="default", parent=parent, base_model="sha256:0", training={}, gates=[gate], now=PUBLISHED
         ).id

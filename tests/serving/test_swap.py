@@ -283,7 +283,17 @@ async def test_an_adapter_of_another_project_is_never_deployed(world):
         await manager.pin("other", adapter, deadline=0)
 
 
-async def test_an_operator_may_have_any_adapter_of_the_project_made_live(world):
+async def test_an_adapter_that_failed_a_gate_is_served_to_nobody_not_even_an_operator(world):
+    manager = world.gateway()
+    await manager.reconcile()
+    rejected = world.publish(passed=False)
+    with pytest.raises(LookupError, match="its gates failed: win_rate"):
+        await manager.pin("default", rejected, deadline=0)
+    await manager.reconcile()
+    assert not any(engine.held for engine in world.engines)
+
+
+async def test_an_operator_may_have_any_fit_adapter_of_the_project_made_live(world):
     manager = world.gateway()
     await manager.reconcile()
     adapter = world.publish()

@@ -51,7 +51,28 @@ def test_buckets_hold_every_row_once_within_the_budget():
     lengths = torch.tensor([3, 9, 1, 5, 9, 30])
     groups = list(buckets(lengths, 20))
     assert sorted(torch.cat(groups).tolist()) == [0, 1, 2, 3, 4, 5]
-    assert [int(lengths[g].max()) * len(g) for g in groups] == [30, 18, 15]
+    assert [int(lengths[g].max()) * len(g) for g in groups] == [30, 18, 5, 3, 1]  # a group costs no more than a token
+
+
+def test_buckets_weigh_padding_against_the_price_of_a_group():
+    """Of a budget of 160 a group costs 10 tokens: 12, 11 and 10 pad 3 together; a 1 with them 11 more, a 4 only 8 more."""
+    assert [g.tolist() for g in buckets(torch.tensor([10, 1, 12, 11]), 160)] == [[2, 3, 0], [1]]
+    assert [g.tolist() for g in buckets(torch.tensor([10, 4, 12, 11]), 160)] == [[2, 3, 0, 1]]
+
+
+def test_the_bases_logprobs_of_a_batch_are_made_once_and_never_taken_for_anothers(tiny: AdapterModel, monkeypatch):
+    made = []
+    forward = type(tiny.decoder).forward
+    monkeypatch.setattr(type(tiny.decoder), "forward", lambda *args, **more: made.append(1) or forward(*args, **more))
+    first, again = (tiny.base_logprobs(batch()) for _ in range(2))
+    assert len(made) == 1
+    assert all(one is another for one, another in zip(first, again, strict=True))
+    shorter = batch()
+    other = TokenBatch(shorter.tokens, shorter.prompt_lengths + 1, shorter.response_lengths - 1)
+    logprobs, entropies = tiny.base_logprobs(other)
+    wanted = tiny.response_logprobs("base", other, with_entropy=True)
+    assert torch.equal(logprobs, wanted[0])
+    assert torch.equal(entropies, wanted[1])
 
 
 def test_logprobs_are_those_of_transformers_own_forward_pass(tiny: AdapterModel):
@@ -68,6 +89,27 @@ def test_entropy_is_that_of_the_distribution_before_each_token(tiny: AdapterMode
     logits = tiny.model(input_ids=torch.tensor([PROMPTS[0] + RESPONSES[0]])).logits[0]
     wanted = torch.distributions.Categorical(logits=logits[2]).entropy()
     assert entropy[0, 0].item() == pytest.approx(wanted.item(), abs=1e-5)
+
+
+def test_the_sharp_kl_is_the_kl_from_the_sharpened_base_where_the_base_is_sure(tiny: AdapterModel):
+    tiny.add("policy")
+    noisy(tiny, "policy")
+    sequence = torch.tensor([PROMPTS[1] + RESPONSES[1]])
+    at = slice(len(PROMPTS[1]) - 1, -1)
+    with tiny.using("policy"):
+        own = tiny.model(input_ids=sequence).logits[0, at].log_softmax(-1)
+    with tiny.using("base"):
+        logits = tiny.model(input_ids=sequence).logits[0, at]
+    entropies = torch.distributions.Categorical(logits=logits).entropy()
+    limit = entropies.median().item()
+    wanted = (own.exp() * (own - (logits / 0.5).log_softmax(-1))).sum(-1)
+    logprobs, kls = tiny.logprobs_and_sharp_kl("policy", batch(), temperature=0.5, most_entropy=limit)
+    assert torch.allclose(logprobs, tiny.response_logprobs("policy", batch()))
+    assert wanted.min() > 0.1
+    assert torch.allclose(kls[1], torch.where(entropies <= limit, wanted, 0), atol=1e-4)
+    assert kls[2, 1:].eq(0).all()  # past the response's end
+    _, none = tiny.logprobs_and_sharp_kl("base", batch(), temperature=1.0, most_entropy=1e9)
+    assert none.abs().max() < 1e-5
 
 
 def test_padding_batching_and_bucketing_change_no_logprob(tiny: AdapterModel):

@@ -181,7 +181,7 @@ def test_it_learns_from_rankings_corrections_figures_and_flags(tiny):
         else:
             votes.append(example(n, (bad,), "flagged"))
     reward = RewardModel(tiny, "reward")
-    reward.fit(votes, FAST, seed=0)
+    reward.fit(votes, RewardSettings(learning_rate=1e-2, epochs=1), seed=0)
     pairs = [vote for vote in taste(40, seed=2) if vote.is_pair]
     assert report(reward, votes, pairs).accuracy >= 0.9
     assert set(reward.likelihood.figures) == {"kept"}
