@@ -31,14 +31,14 @@ Ask = Callable[[dict[str, float]], Population]
 
 
 def doubted(
-    examples: Sequence[Example], readings: Tensor, settings: RewardSettings, ask: Ask, strength: float = 1.0
+    examples: Sequence[Example], readings: Tensor, settings: RewardSettings, ask: Ask, strength: Tensor | float = 1.0
 ) -> tuple[list[Example], Population]:
     """The examples with each one's ``flip`` by all that is known, and that knowledge. readings: (R, H + 4) of all answers."""
     folds = _folds(examples)
     heads, likelihood = Heads(readings.shape[1] - 4, FOLDS).to(readings.device), Likelihood().to(readings.device)
     likelihood.know(example.metric for example in examples if example.metric)
     heads.measure(readings)
-    heads.strength.fill_(strength)
+    heads.strength[:] = strength
     takes = torch.ones(len(examples), FOLDS, device=readings.device)
     takes[torch.arange(len(examples)), folds] = 0
     current, people = list(examples), ask({})

@@ -26,7 +26,7 @@ class Heads(nn.Module):
     mean: Tensor
     std: Tensor
     strength: Tensor
-    """(K,) how many times the prior below."""
+    """(K, 2) how many times the priors below: of states, of surprises."""
 
     def __init__(self, hidden_size: int, count: int = HEADS) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Heads(nn.Module):
         self.weight = nn.Parameter(torch.zeros(count, size))
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("std", torch.zeros(size))
-        self.register_buffer("strength", torch.ones(count))
+        self.register_buffer("strength", torch.ones(count, 2))
 
     def measure(self, readings: Tensor) -> None:
         """Take the scale from these answers' readings (R, H + `COUNT`), unless there is one."""
@@ -49,7 +49,8 @@ class Heads(nn.Module):
     def penalty(self) -> Tensor:
         """(K,) nats: a normal prior on the weights."""
         states, surprises = self.weight[:, :-COUNT], self.weight[:, -COUNT:]
-        return self.strength * (PENALTY * (states**2).sum(1) + SURPRISE_PENALTY * (surprises**2).sum(1)) / 2
+        both = torch.stack([PENALTY * (states**2).sum(1), SURPRISE_PENALTY * (surprises**2).sum(1)], 1)
+        return (self.strength * both).sum(1) / 2
 
 
 def bootstrap(examples: Sequence[Example], count: int = HEADS) -> Tensor:

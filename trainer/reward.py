@@ -173,9 +173,9 @@ class RewardModel:
         frozen = self._read(rows)
         rows = [replace(row, surprises=own) for row, own in zip(rows, frozen[:, -COUNT:], strict=True)]
         if self.trunk == "frozen":
-            self.heads.strength.fill_(strength(lessons, frozen, settings))
+            self.heads.strength.copy_(torch.tensor(strength(lessons, frozen, settings)))
         if ask is not None:
-            lessons, self.people = doubted(lessons, frozen, settings, ask, float(self.heads.strength[0]))
+            lessons, self.people = doubted(lessons, frozen, settings, ask, self.heads.strength[0])
         return _Fit(self, lessons, rows, frozen, settings, seed).run()
 
     def _read(self, rows: Sequence[Answered]) -> Tensor:

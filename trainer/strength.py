@@ -17,24 +17,25 @@ from trainer.examples import Example
 from trainer.heads import Heads
 from trainer.likelihood import Likelihood
 from trainer.linear import solve
+from trainer.surprise import COUNT
 
-STRENGTHS = (0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
-"""Multiples of the heads' own prior (see `trainer.heads`)."""
+STRENGTHS = tuple((states, surprises) for surprises in (1.0, 1000.0) for states in (1.0, 3.0, 10.0, 30.0, 100.0, 300.0))
+"""Multiples of the heads' own priors (see `trainer.heads`) of states and of surprises, which some do not care for at all."""
 
 FOLDS = 5
 
 
-def strength(examples: Sequence[Example], readings: Tensor, settings: RewardSettings) -> float:
-    """One of `STRENGTHS`, the strongest where several are as good; 1 where there are fewer prompts than folds.
+def strength(examples: Sequence[Example], readings: Tensor, settings: RewardSettings) -> tuple[float, float]:
+    """One of `STRENGTHS`, the last of those that are as good; (1, 1) where there are fewer prompts than folds.
 
     readings: (R, F) of all answers, in order. A prompt's votes are held out together. All strengths and folds are solved at once.
     """
     folds = folds_of([example.prompt_hash for example in examples])
     if len(set(folds)) < FOLDS:
-        return 1.0
+        return 1.0, 1.0
     ballots = Ballots.of(examples, readings.device)
-    heads = Heads(readings.shape[1] - 4, FOLDS * len(STRENGTHS)).to(readings.device)
-    heads.strength.copy_(torch.tensor(STRENGTHS).repeat_interleave(FOLDS))
+    heads = Heads(readings.shape[1] - COUNT, FOLDS * len(STRENGTHS)).to(readings.device)
+    heads.strength.copy_(torch.tensor(STRENGTHS).repeat_interleave(FOLDS, 0))
     heads.measure(readings)
     likelihood = Likelihood().to(readings.device)
     likelihood.know(example.metric for example in examples if example.metric)

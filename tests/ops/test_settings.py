@@ -101,6 +101,6 @@ def test_a_long_data_folder_still_gets_a_socket_path_linux_takes(tmp_path):
 def test_a_models_preset_yields_to_the_operators_own_setting(monkeypatch):
     monkeypatch.setenv("PLAUDIT_TRAIN__PPO__STEPS", "3")
     starter, other = load_settings(model="starter"), load_settings(model="some/model")
-    assert (starter.train.ppo.kl_coef, starter.train.ppo.steps) == (0.2, 3)
-    assert (other.train.ppo.kl_coef, other.sampling.temperature) == (0.05, 0.3)
     assert (load_settings().train.reward.replay, other.train.reward.replay) == (100, 400)
+    assert (starter.train.ppo.sharp_kl_coef, starter.train.ppo.steps) == (1.0, 3)
+    assert (other.train.ppo.sharp_kl_coef, other.sampling.temperature) == (0.0, 0.3)

@@ -21,16 +21,20 @@ def example(number: int, a_is_better: bool, prompt: int | None = None) -> Exampl
     return Example(f"f{number}", float(number), f"r{number}", asked, prompt_hash(asked), ("one", "other"), (True, True), label)
 
 
-def votes(count: int, signal: float, seed: int = 0) -> tuple[list[Example], torch.Tensor]:
-    """Pairs, and readings of their answers: the first feature counts ``signal`` beside a noise of 1, all others are chance."""
+def votes(count: int, signal: float, seed: int = 0, column: int = 0) -> tuple[list[Example], torch.Tensor]:
+    """Pairs, and readings of their answers: one feature counts ``signal`` beside a noise of 1, all others are chance."""
     random = torch.Generator().manual_seed(seed)
     read = torch.randn(count, 2, WIDTH + 4, generator=random)
-    lead = signal * (read[:, 0, 0] - read[:, 1, 0]) + torch.randn(count, generator=random)
+    lead = signal * (read[:, 0, column] - read[:, 1, column]) + torch.randn(count, generator=random)
     return [example(number, bool(lead[number] > 0)) for number in range(count)], read.reshape(2 * count, -1)
 
 
 def test_a_plain_taste_is_trusted_more_than_chance():
-    assert strength(*votes(120, signal=20.0), SETTINGS) <= 10 < strength(*votes(120, signal=0.0, seed=1), SETTINGS)
+    assert strength(*votes(120, signal=20.0), SETTINGS)[0] <= 10 < strength(*votes(120, signal=0.0, seed=1), SETTINGS)[0]
+
+
+def test_surprises_keep_their_say_where_people_care_for_them():
+    assert strength(*votes(120, signal=20.0, column=WIDTH), SETTINGS)[1] == 1.0
 
 
 def test_a_prompts_votes_are_held_out_together():
@@ -38,23 +42,23 @@ def test_a_prompts_votes_are_held_out_together():
     examples, read = votes(60, signal=0.0, seed=1)
     twice = [example(number, examples[number // 2].label == "a", prompt=number // 2) for number in range(120)]
     doubled = read.reshape(60, 2, -1).repeat_interleave(2, 0).reshape(240, -1)
-    assert strength(twice, doubled, SETTINGS) >= 100
+    assert strength(twice, doubled, SETTINGS)[0] >= 100
     apart = [replace(each, prompt_hash=str(number)) for number, each in enumerate(twice)]
-    assert strength(apart, doubled, SETTINGS) <= 1
+    assert strength(apart, doubled, SETTINGS)[0] <= 1
 
 
 def test_with_fewer_prompts_than_folds_the_prior_stays_what_it_is():
     examples, read = votes(FOLDS - 1, signal=1.0)
-    assert strength(examples, read, SETTINGS) == 1.0
+    assert strength(examples, read, SETTINGS) == (1.0, 1.0)
 
 
-def test_ten_times_the_strength_is_ten_times_the_prior_of_that_head_alone():
+def test_each_head_has_priors_of_its_own_strength_for_states_and_for_surprises():
     heads = Heads(3, count=2)
     heads.weight.data.fill_(0.1)
-    heads.strength.copy_(torch.tensor([1.0, 10.0]))
+    heads.strength.copy_(torch.tensor([[1.0, 1.0], [10.0, 100.0]]))
     one, ten = heads.penalty().tolist()
     assert one == pytest.approx(0.01 * (3 * PENALTY + 4 * SURPRISE_PENALTY) / 2)
-    assert ten == pytest.approx(10 * one)
+    assert ten == pytest.approx(0.01 * (10 * 3 * PENALTY + 100 * 4 * SURPRISE_PENALTY) / 2)
 
 
 def test_folds_are_of_like_size_and_follow_from_names_alone():
