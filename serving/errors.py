@@ -20,6 +20,7 @@ from feedback.log import LogError
 from feedback.receipts import ReceiptError, ReceiptExpired
 from feedback.seal import KeysUnavailable
 from ops.database import DatabaseUnavailable
+from serving.capture import AnswerUnsealed
 from serving.engine import EngineError, EngineTimeout, EngineUnavailable
 
 _TOO_LONG = re.compile("context length|maximum model length|max_model_len")
@@ -142,6 +143,11 @@ def as_api_error(error: Exception) -> ApiError:
             return InvalidRequest(error.message, param="receipt", code=error.code)
         case ReceiptError():
             return Unauthenticated(error.message, param="receipt", code=error.code)
+        case AnswerUnsealed():
+            text = (
+                "This answer is not kept yet, since it is kept sealed, and the database with its user's key does not answer now"
+            )
+            return Unavailable(f"{text}: nothing was recorded, try again.", code=error.code, retry_after_s=2)
         case KeysUnavailable():
             text = "What people write is kept sealed, and the database with this user's key does not answer now"
             return Unavailable(f"{text}: nothing was recorded, try again.", code=error.code, retry_after_s=2)

@@ -21,10 +21,12 @@ from feedback.events import Event, Source
 from feedback.ids import annotator_hash, new_id, user_hash
 from feedback.log import EventLog, LogError, LogUnavailable, Position
 from feedback.receipts import Receipt, ReceiptError, ReceiptExpired, Receipts
+from feedback.seal import Owner
 from ops import metrics
 from serving.auth import Authenticator
+from serving.capture import AnswerUnsealed
 from serving.cors import Origins
-from serving.errors import ApiError, Forbidden, InvalidRequest, NotFound, Unauthenticated, as_api_error
+from serving.errors import ApiError, Forbidden, InvalidRequest, NotFound, Unauthenticated, Unavailable, as_api_error
 from serving.feedback_facts import Said, fact_of, kind_of
 from serving.feedback_request import FeedbackRequest, parse_feedback, parse_list
 from serving.keys import Caller
@@ -83,7 +85,8 @@ def router(
             return JSONResponse(await _take(request, raw, caller), status_code=201, headers=headers)
         outcomes = await _take_all(request, entries, caller)
         if all(outcome["status"] == 503 for outcome in outcomes):
-            raise LogUnavailable("nothing of the list could be kept")
+            why = outcomes[0]["error"]
+            raise Unavailable(why["message"], param=why["param"], code=why["code"], retry_after_s=2)
         return JSONResponse({"object": "list", "data": outcomes}, status_code=207, headers=headers)
 
     async def _take(request: Request, raw: bytes, caller: Caller | None) -> dict[str, Any]:
@@ -121,10 +124,24 @@ def router(
                 taken.append(await _made(request, entry, caller, until, f"/{at}"))
             except (ApiError, ReceiptError, LogError) as error:
                 taken.append(error)
-        await _answered([each for each in taken if isinstance(each, _Made)], until)
+        taken = await _about_kept(taken, until)
         written = [log.submit(each.event) if isinstance(each, _Made) else None for each in taken]
         await _done([future for future in written if future is not None])
         return [_outcome(at, *each) for at, each in enumerate(zip(taken, written, strict=True))]
+
+    async def _about_kept(taken: Sequence[_Made | Exception], until: float) -> list[_Made | Exception]:
+        """As taken, but refused where the answer waits for its user's key; the others' answers are in the log."""
+        kept = list(taken)
+        while True:
+            try:
+                await _answered([each for each in kept if isinstance(each, _Made)], until)
+            except AnswerUnsealed as error:
+                refused = [error if _is_of(each, error.owners) else each for each in kept]
+                if refused == kept:  # nobody of the list: no reason to go on
+                    raise
+                kept = refused
+            else:
+                return kept
 
     async def _answered(made: Sequence[_Made], until: float) -> None:
         """Return once the answers are in the log: a judgement of what nobody knows any more would be worth nothing."""
@@ -236,6 +253,10 @@ async def _done(futures: Sequence[Future[Position]]) -> None:
     if futures:
         with suppress(TimeoutError):
             await asyncio.wait_for(woken, DURABLE_TIMEOUT_S)
+
+
+def _is_of(taken: _Made | Exception, owners: Collection[Owner]) -> bool:
+    return isinstance(taken, _Made) and Owner(taken.receipt.project, taken.receipt.user) in owners
 
 
 def _outcome(at: int, taken: _Made | Exception, written: Future[Position] | None) -> dict[str, Any]:
