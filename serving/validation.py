@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -81,6 +81,12 @@ def explain_first(first: Mapping[str, Any]) -> InvalidRequest:
 def wrong_together(param: str, message: str) -> PydanticCustomError:
     """For validators of a whole model: what is wrong with one field in company of the others, in a sentence that names it."""
     return PydanticCustomError("wrong_together", "{message}", {"param": param, "message": message})
+
+
+def listed(choices: Sequence[str]) -> str:
+    """``'a', 'b' or 'c'``, as pydantic says it."""
+    *most, last = map(repr, choices)
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _param(location: tuple[int | str, ...]) -> str | None:

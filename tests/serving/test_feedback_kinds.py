@@ -172,6 +172,26 @@ def test_what_was_said_of_several_answers_can_be_amended_too(
     assert standing(served, pair) == [holds]
 
 
+@pytest.mark.parametrize("kind", ["preference", "ranking"])
+@pytest.mark.parametrize("earlier", [{"type": "retract"}, {"type": "amend", "changes": {"comment": "hm"}}])
+def test_who_takes_back_the_wrong_kind_is_told_of_kinds_and_of_nothing_that_votes(
+    served: Gateway, single: dict[str, Any], kind: str, earlier: dict[str, Any]
+):
+    before = served.written()
+    error = error_of(served.feedback(**earlier, kind=kind, receipt=single["receipt"]), 400)
+    assert (error["param"], error["code"]) == ("kind", "wrong_feedback_type")
+    assert error["message"].endswith(
+        f": 'kind' is '{kind}': send the kind of what was said of it, 'rating', 'correction', 'score', 'flag' or 'implicit'."
+    )
+    assert served.written() == before
+
+
+def test_who_takes_back_a_thumb_of_a_comparison_is_told_which_kind_it_has(served: Gateway, pair: dict[str, Any]):
+    error = error_of(served.feedback(type="retract", kind="rating", receipt=pair["receipt"]), 400)
+    assert error["param"] == "completion_id"
+    assert error["message"].endswith("name its 'completion_id', or send kind 'preference'.")
+
+
 def test_a_ranking_is_not_amended_to_another_number_of_answers(served: Gateway, pair: dict[str, Any]):
     body = {"type": "amend", "kind": "ranking", "changes": {"ranks": [1, 2, 3]}, "receipt": pair["receipt"]}
     assert error_of(served.feedback(**body), 400)["param"] == "changes.ranks"
