@@ -27,7 +27,7 @@ from serving.auth import Authenticator
 from serving.capture import AnswerUnsealed
 from serving.cors import Origins
 from serving.errors import ApiError, Forbidden, InvalidRequest, NotFound, Unauthenticated, Unavailable, as_api_error
-from serving.feedback_facts import Said, fact_of, kind_of
+from serving.feedback_facts import Said, condition_of, fact_of, kind_of
 from serving.feedback_request import FeedbackRequest, parse_feedback, parse_list
 from serving.keys import Caller
 from serving.lookup import AnswerIndex
@@ -54,6 +54,7 @@ class _Made(NamedTuple):
     """A judgement that has been checked."""
 
     event: Event
+    condition: str | None
     kind: str
     source: Source
     receipt: Receipt
@@ -106,14 +107,9 @@ def router(
         rater = _rater(body, caller, receipt, sealed=token is not None)
         key_id = receipt.key_id if caller is None else caller.key_id or ""
         said = Said(_feedback_id(request, body, receipt.project, rater, part), rater, _source(body, caller), key_id)
-        event = Event(
-            id=said.feedback_id,
-            time=clock(),
-            project=receipt.project,
-            key=receipt.conversation,
-            data=fact_of(body, said, receipt),
-        )
-        return _Made(event, body.type, said.source, receipt)
+        fact = fact_of(body, said, receipt)
+        event = Event(id=said.feedback_id, time=clock(), project=receipt.project, key=receipt.conversation, data=fact)
+        return _Made(event, condition_of(fact), body.type, said.source, receipt)
 
     async def _take_all(request: Request, entries: list[bytes], caller: Caller | None) -> list[dict[str, Any]]:
         """An outcome for each entry: all are checked, then handed over, then waited for at once."""
@@ -278,4 +274,5 @@ def _failure(future: Future[Position]) -> BaseException | None:
 
 def _reply(made: _Made) -> dict[str, Any]:
     metrics.FEEDBACK.labels(made.kind, made.source).inc()
-    return {"id": made.event.id, "object": "feedback", "created": int(made.event.time)}
+    reply = {"id": made.event.id, "object": "feedback", "created": int(made.event.time)}
+    return reply | ({"condition": made.condition} if made.condition else {})

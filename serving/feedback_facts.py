@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NamedTuple, get_args
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
 from feedback.events import (
+    FEEDBACK_KINDS,
     Correction,
     Exposure,
     FeedbackAmended,
@@ -76,6 +77,17 @@ def fact_of(body: FeedbackRequest, said: Said, receipt: Receipt) -> Fact:
     return FeedbackSet(**place, judgement=judgement, exposures=exposures, source=said.source, key_id=said.key_id)
 
 
+def condition_of(fact: Fact) -> str | None:
+    """On what it depends whether this changes anything; None where on nothing.
+
+    What stands is known to whoever has read the log, not to the gateway that takes this.
+    """
+    if isinstance(fact, FeedbackSet):
+        return None
+    what = f"{fact.kind} '{fact.name}'" if fact.name else fact.kind
+    return f"Takes effect only if a {what} of the same person and answer stands, which is not looked up."
+
+
 def kind_of(body: FeedbackRequest) -> FeedbackKind:
     """What is set, amended or taken back."""
     return body.kind if isinstance(body, AmendRequest | RetractRequest) else body.type
@@ -120,7 +132,7 @@ def _wrong_kind(body: FeedbackRequest, why: str) -> InvalidRequest:
     return InvalidRequest(f"{why}: {fix}.", param=_word(body), code="wrong_feedback_type")
 
 
-_OF_ONE = tuple(kind for kind in get_args(FeedbackKind) if kind not in ("preference", "ranking"))
+_OF_ONE = tuple(kind for kind in FEEDBACK_KINDS if kind not in ("preference", "ranking"))
 """What can be said of one answer."""
 
 

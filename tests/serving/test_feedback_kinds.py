@@ -192,6 +192,21 @@ def test_who_takes_back_a_thumb_of_a_comparison_is_told_which_kind_it_has(served
     assert error["message"].endswith("name its 'completion_id', or send kind 'preference'.")
 
 
+@pytest.mark.parametrize("earlier", [{"type": "retract"}, {"type": "amend", "changes": {"value": 1}}])
+def test_who_amends_or_takes_back_what_may_never_have_been_said_is_told_on_what_it_depends(
+    served: Gateway, single: dict[str, Any], earlier: dict[str, Any]
+):
+    body = {**earlier, "kind": "score", "metric": "never_said", "receipt": single["receipt"]}
+    told = "Takes effect only if a score 'never_said' of the same person and answer stands, which is not looked up."
+    alone = served.feedback(**body)
+    assert (alone.status_code, alone.json()["condition"]) == (201, told)
+    vote = {"type": "rating", "value": 1, "receipt": single["receipt"]}
+    listed, voted = served.http.post("/v1/feedback", json=[body, vote]).json()["data"]
+    assert (listed["status"], listed["condition"]) == (201, told)
+    assert "condition" not in voted
+    assert standing(served, single) == [Rating(value=1)]
+
+
 def test_a_ranking_is_not_amended_to_another_number_of_answers(served: Gateway, pair: dict[str, Any]):
     body = {"type": "amend", "kind": "ranking", "changes": {"ranks": [1, 2, 3]}, "receipt": pair["receipt"]}
     assert error_of(served.feedback(**body), 400)["param"] == "changes.ranks"
