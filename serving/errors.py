@@ -23,6 +23,7 @@ from ops.database import DatabaseUnavailable
 from serving.capture import AnswerUnsealed
 from serving.engine import EngineError, EngineTimeout, EngineUnavailable
 
+_API = "/v1/chat/completions, /v1/models, /v1/feedback and /v1/label/…, see /openapi.json"
 _TOO_LONG = re.compile("context length|maximum model length|max_model_len")
 _ENGINES_NAMES = re.compile(r"\s*\(parameter=[^)]*\)")
 
@@ -202,7 +203,7 @@ def error_response(error: ApiError, request_id: str | None = None) -> JSONRespon
     return JSONResponse(error.body, status_code=error.status, headers=headers)
 
 
-def install_error_handlers(app: FastAPI, api: str = "/v1/chat/completions, /v1/models and /v1/feedback") -> None:
+def install_error_handlers(app: FastAPI, api: str = _API) -> None:
     """Every error of every route in one shape. ``api`` is what a wrong path is told there is."""
 
     async def known(request: Request, error: Exception) -> JSONResponse:

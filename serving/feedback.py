@@ -100,7 +100,7 @@ def router(
 
     async def _made(request: Request, raw: bytes, caller: Caller | None, until: float, part: str = "") -> _Made:
         """One judgement, checked. ``part``: which of several it is that share a request's headers."""
-        body = parse_feedback(raw)
+        body = parse_feedback(raw, listed=bool(part))
         token = body.receipt or request.headers.get(RECEIPT_HEADER)
         receipt = await _receipt(body, token, caller, until)
         await origins.check(request, receipt.project)
@@ -152,7 +152,8 @@ def router(
         if token is not None:
             receipt = receipts.open(token)
             if caller is not None and not caller.may(receipt.project):
-                raise Forbidden("This receipt is of a project that is not the API key's.", param="receipt")
+                text = "This receipt is of a project that is not the API key's: send a key of that project, or the receipt alone."
+                raise Forbidden(text, param="receipt")
             return receipt
         if caller is None:
             raise Unauthenticated("Send the answer's 'receipt', or an API key and the answer's 'completion_id'.", param="receipt")

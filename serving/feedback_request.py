@@ -196,9 +196,10 @@ REQUESTS: dict[str, type[FeedbackRequest]] = {
 """By what ``type`` says."""
 
 
-def parse_feedback(raw: bytes) -> FeedbackRequest:
-    """One body of ``POST /v1/feedback``. Raises `InvalidRequest`."""
-    return parse_by_type(REQUESTS, raw)
+def parse_feedback(raw: bytes, *, listed: bool = False) -> FeedbackRequest:
+    """One body of ``POST /v1/feedback``, or with ``listed`` an entry of a list. Raises `InvalidRequest`."""
+    alone = f"The body must be one JSON object, or a list of up to {MOST_AT_ONCE} of them."
+    return parse_by_type(REQUESTS, raw, "Each entry must be one JSON object." if listed else alone)
 
 
 def parse_list(raw: bytes) -> list[bytes] | None:
