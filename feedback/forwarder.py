@@ -98,6 +98,11 @@ class Forwarder:
         return 0.0 if time is None else max(0.0, self._clock() - time)
 
     @property
+    def failing(self) -> bool:
+        """Whether the last try to bring events to the cluster, by this process, failed."""
+        return self._failures > 0
+
+    @property
     def alive(self) -> bool:
         return self._thread.is_alive()
 

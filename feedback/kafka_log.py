@@ -27,7 +27,7 @@ from feedback.sqlite_log import SqliteLog
 class KafkaLog:
     """`EventLog` in a cluster. Opens at once, Kafka there or not; raises `LogUnavailable` if the outbox cannot be opened.
 
-    ``forwarder`` has the figures of the way to Kafka: ``lag``, ``oldest_s``, ``rebuilds``, ``forwarded``, ``alive``.
+    ``forwarder`` has the figures of the way to Kafka: ``lag``, ``oldest_s``, ``rebuilds``, ``forwarded``, ``failing``, ``alive``.
     """
 
     def __init__(

@@ -95,10 +95,11 @@ class SqlTextKeys:
             lacking = [owner for owner in owners if owner not in keys]
             if lacking and self._memory.away:
                 raise KeysUnavailable(_AWAY, lacking)
-            for some in portions(lacking):
-                made = self._ensure(some)
-                keys |= made
-                self._memory.keep_newest(made)
+            with self._available(lacking):  # if this is how the database is found away, it is so for these alone
+                for some in portions(lacking):
+                    made = self._ensure(some)
+                    keys |= made
+                    self._memory.keep_newest(made)
             return keys
 
     def find(self, wanted: Collection[tuple[Owner, int]]) -> Mapping[tuple[Owner, int], DataKey]:

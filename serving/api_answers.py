@@ -116,10 +116,17 @@ class ErrorBody(_Answer):
     error: ErrorDetail
 
 
+_CONDITION = (
+    "Of an amendment or a retraction: it is kept whether or not there is anything that it amends or takes back, and only whoever "
+    "reads the log finds out. Without such feedback of the same person and answer, it changes nothing."
+)
+
+
 class FeedbackReply(_Answer):
     id: str
     object: Literal["feedback"]
     created: int
+    condition: str | None = Field(default=None, description=_CONDITION)
 
 
 class FeedbackOutcome(_Answer):
@@ -130,6 +137,7 @@ class FeedbackOutcome(_Answer):
     id: str | None = Field(default=None, description="With status 201, like the two below; else there is an `error`.")
     object: Literal["feedback"] | None = None
     created: int | None = None
+    condition: str | None = Field(default=None, description=_CONDITION)
     error: ErrorDetail | None = None
 
 

@@ -27,6 +27,10 @@ _RETRY_S = 0.5
 _logger = structlog.get_logger(__name__)
 
 
+class AnswerUnsealed(KeysUnavailable):
+    """An answer waits here for its user's key, so nothing can be said about it yet."""
+
+
 class Capture:
     """For one event loop: `put` from its tasks only."""
 
@@ -39,8 +43,10 @@ class Capture:
         """By id, in order."""
         self._keyless: set[Owner] = set()
         """Whose events wait for a key, while those of others go on."""
-        self._written = asyncio.Event()
-        """Set, and replaced, whenever something has been written."""
+        self._lacking: set[Owner] = set()
+        """Who had no key when theirs was tried last: unlike the above, kept while it is tried again."""
+        self._news = asyncio.Event()
+        """Set, and replaced, whenever something has been written, or cannot be for want of a key."""
         self._bytes = 0
         self._wake = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -73,14 +79,23 @@ class Capture:
         return len(self._queue)
 
     async def settled(self, ids: Collection[str], timeout_s: float) -> None:
-        """Return once none of these events waits any more. Raises `LogUnavailable` after so many seconds."""
+        """Return once none of these events waits any more.
+
+        Raises `AnswerUnsealed` at once where one waits for a key, and `LogUnavailable` after so many seconds.
+        """
         try:
             async with asyncio.timeout(timeout_s):
                 while not self._queue.keys().isdisjoint(ids):
+                    self._check_sealable(ids)
                     self._hurry.set()
-                    await self._written.wait()
+                    await self._news.wait()
         except TimeoutError as error:
             raise LogUnavailable(f"an answer could not be written within {timeout_s} s") from error
+
+    def _check_sealable(self, ids: Collection[str]) -> None:
+        owners = {owner_of(self._queue[id]) for id in ids if id in self._queue}
+        if lacking := self._lacking & owners:
+            raise AnswerUnsealed("the answer waits for its user's text key", lacking)
 
     async def stop(self, timeout_s: float) -> None:
         """Write what is queued, for at most ``timeout_s`` seconds; the rest is counted as lost."""
@@ -121,6 +136,8 @@ class Capture:
                 metrics.LOG_UP.set(0)
                 _logger.warning("capture_waits", error=str(error), queued=len(self._queue))
                 self._keyless |= error.owners
+                self._lacking = self._lacking - {owner_of(event) for event in group} | error.owners
+                self._tell()
             except LogUnavailable as error:
                 metrics.LOG_UP.set(0)
                 _logger.warning("capture_waits", error=str(error), queued=len(self._queue))
@@ -163,9 +180,13 @@ class Capture:
         for event in group:
             del self._queue[event.id]
             self._bytes -= _size(event)
-        self._written.set()
-        self._written = asyncio.Event()
+        self._lacking -= {owner_of(event) for event in group}
+        self._tell()
         metrics.CAPTURE_QUEUE.set(len(self._queue))
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
 
 
 def _size(event: Event) -> int:

@@ -20,8 +20,10 @@ from feedback.log import LogError
 from feedback.receipts import ReceiptError, ReceiptExpired
 from feedback.seal import KeysUnavailable
 from ops.database import DatabaseUnavailable
+from serving.capture import AnswerUnsealed
 from serving.engine import EngineError, EngineTimeout, EngineUnavailable
 
+_API = "/v1/chat/completions, /v1/models, /v1/feedback and /v1/label/…, see /openapi.json"
 _TOO_LONG = re.compile("context length|maximum model length|max_model_len")
 _ENGINES_NAMES = re.compile(r"\s*\(parameter=[^)]*\)")
 
@@ -142,6 +144,11 @@ def as_api_error(error: Exception) -> ApiError:
             return InvalidRequest(error.message, param="receipt", code=error.code)
         case ReceiptError():
             return Unauthenticated(error.message, param="receipt", code=error.code)
+        case AnswerUnsealed():
+            text = (
+                "This answer is not kept yet, since it is kept sealed, and the database with its user's key does not answer now"
+            )
+            return Unavailable(f"{text}: nothing was recorded, try again.", code=error.code, retry_after_s=2)
         case KeysUnavailable():
             text = "What people write is kept sealed, and the database with this user's key does not answer now"
             return Unavailable(f"{text}: nothing was recorded, try again.", code=error.code, retry_after_s=2)
@@ -196,7 +203,7 @@ def error_response(error: ApiError, request_id: str | None = None) -> JSONRespon
     return JSONResponse(error.body, status_code=error.status, headers=headers)
 
 
-def install_error_handlers(app: FastAPI, api: str = "/v1/chat/completions, /v1/models and /v1/feedback") -> None:
+def install_error_handlers(app: FastAPI, api: str = _API) -> None:
     """Every error of every route in one shape. ``api`` is what a wrong path is told there is."""
 
     async def known(request: Request, error: Exception) -> JSONResponse:

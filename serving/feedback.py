@@ -21,11 +21,13 @@ from feedback.events import Event, Source
 from feedback.ids import annotator_hash, new_id, user_hash
 from feedback.log import EventLog, LogError, LogUnavailable, Position
 from feedback.receipts import Receipt, ReceiptError, ReceiptExpired, Receipts
+from feedback.seal import Owner
 from ops import metrics
 from serving.auth import Authenticator
+from serving.capture import AnswerUnsealed
 from serving.cors import Origins
-from serving.errors import ApiError, Forbidden, InvalidRequest, NotFound, Unauthenticated, as_api_error
-from serving.feedback_facts import Said, fact_of, kind_of
+from serving.errors import ApiError, Forbidden, InvalidRequest, NotFound, Unauthenticated, Unavailable, as_api_error
+from serving.feedback_facts import Said, condition_of, fact_of, kind_of
 from serving.feedback_request import FeedbackRequest, parse_feedback, parse_list
 from serving.keys import Caller
 from serving.lookup import AnswerIndex
@@ -52,6 +54,7 @@ class _Made(NamedTuple):
     """A judgement that has been checked."""
 
     event: Event
+    condition: str | None
     kind: str
     source: Source
     receipt: Receipt
@@ -83,7 +86,8 @@ def router(
             return JSONResponse(await _take(request, raw, caller), status_code=201, headers=headers)
         outcomes = await _take_all(request, entries, caller)
         if all(outcome["status"] == 503 for outcome in outcomes):
-            raise LogUnavailable("nothing of the list could be kept")
+            why = outcomes[0]["error"]
+            raise Unavailable(why["message"], param=why["param"], code=why["code"], retry_after_s=2)
         return JSONResponse({"object": "list", "data": outcomes}, status_code=207, headers=headers)
 
     async def _take(request: Request, raw: bytes, caller: Caller | None) -> dict[str, Any]:
@@ -96,21 +100,16 @@ def router(
 
     async def _made(request: Request, raw: bytes, caller: Caller | None, until: float, part: str = "") -> _Made:
         """One judgement, checked. ``part``: which of several it is that share a request's headers."""
-        body = parse_feedback(raw)
+        body = parse_feedback(raw, listed=bool(part))
         token = body.receipt or request.headers.get(RECEIPT_HEADER)
         receipt = await _receipt(body, token, caller, until)
         await origins.check(request, receipt.project)
         rater = _rater(body, caller, receipt, sealed=token is not None)
         key_id = receipt.key_id if caller is None else caller.key_id or ""
         said = Said(_feedback_id(request, body, receipt.project, rater, part), rater, _source(body, caller), key_id)
-        event = Event(
-            id=said.feedback_id,
-            time=clock(),
-            project=receipt.project,
-            key=receipt.conversation,
-            data=fact_of(body, said, receipt),
-        )
-        return _Made(event, body.type, said.source, receipt)
+        fact = fact_of(body, said, receipt)
+        event = Event(id=said.feedback_id, time=clock(), project=receipt.project, key=receipt.conversation, data=fact)
+        return _Made(event, condition_of(fact), body.type, said.source, receipt)
 
     async def _take_all(request: Request, entries: list[bytes], caller: Caller | None) -> list[dict[str, Any]]:
         """An outcome for each entry: all are checked, then handed over, then waited for at once."""
@@ -121,10 +120,24 @@ def router(
                 taken.append(await _made(request, entry, caller, until, f"/{at}"))
             except (ApiError, ReceiptError, LogError) as error:
                 taken.append(error)
-        await _answered([each for each in taken if isinstance(each, _Made)], until)
+        taken = await _about_kept(taken, until)
         written = [log.submit(each.event) if isinstance(each, _Made) else None for each in taken]
         await _done([future for future in written if future is not None])
         return [_outcome(at, *each) for at, each in enumerate(zip(taken, written, strict=True))]
+
+    async def _about_kept(taken: Sequence[_Made | Exception], until: float) -> list[_Made | Exception]:
+        """As taken, but refused where the answer waits for its user's key; the others' answers are in the log."""
+        kept = list(taken)
+        while True:
+            try:
+                await _answered([each for each in kept if isinstance(each, _Made)], until)
+            except AnswerUnsealed as error:
+                refused = [error if _is_of(each, error.owners) else each for each in kept]
+                if refused == kept:  # nobody of the list: no reason to go on
+                    raise
+                kept = refused
+            else:
+                return kept
 
     async def _answered(made: Sequence[_Made], until: float) -> None:
         """Return once the answers are in the log: a judgement of what nobody knows any more would be worth nothing."""
@@ -139,7 +152,8 @@ def router(
         if token is not None:
             receipt = receipts.open(token)
             if caller is not None and not caller.may(receipt.project):
-                raise Forbidden("This receipt is of a project that is not the API key's.", param="receipt")
+                text = "This receipt is of a project that is not the API key's: send a key of that project, or the receipt alone."
+                raise Forbidden(text, param="receipt")
             return receipt
         if caller is None:
             raise Unauthenticated("Send the answer's 'receipt', or an API key and the answer's 'completion_id'.", param="receipt")
@@ -238,6 +252,10 @@ async def _done(futures: Sequence[Future[Position]]) -> None:
             await asyncio.wait_for(woken, DURABLE_TIMEOUT_S)
 
 
+def _is_of(taken: _Made | Exception, owners: Collection[Owner]) -> bool:
+    return isinstance(taken, _Made) and Owner(taken.receipt.project, taken.receipt.user) in owners
+
+
 def _outcome(at: int, taken: _Made | Exception, written: Future[Position] | None) -> dict[str, Any]:
     """What became of one entry of a list; what is wrong with it concerns it alone."""
     error = taken if isinstance(taken, Exception) else written and _failure(written)
@@ -257,4 +275,5 @@ def _failure(future: Future[Position]) -> BaseException | None:
 
 def _reply(made: _Made) -> dict[str, Any]:
     metrics.FEEDBACK.labels(made.kind, made.source).inc()
-    return {"id": made.event.id, "object": "feedback", "created": int(made.event.time)}
+    reply = {"id": made.event.id, "object": "feedback", "created": int(made.event.time)}
+    return reply | ({"condition": made.condition} if made.condition else {})

@@ -7,6 +7,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from feedback.events import (
+    FEEDBACK_KINDS,
     Correction,
     Exposure,
     FeedbackAmended,
@@ -39,7 +40,7 @@ from serving.feedback_request import (
     ScoreRequest,
     check_tags,
 )
-from serving.validation import explain_first
+from serving.validation import explain_first, listed
 
 Fact = FeedbackSet | FeedbackAmended | FeedbackRetracted
 
@@ -76,6 +77,17 @@ def fact_of(body: FeedbackRequest, said: Said, receipt: Receipt) -> Fact:
     return FeedbackSet(**place, judgement=judgement, exposures=exposures, source=said.source, key_id=said.key_id)
 
 
+def condition_of(fact: Fact) -> str | None:
+    """On what it depends whether this changes anything; None where on nothing.
+
+    What stands is known to whoever has read the log, not to the gateway that takes this.
+    """
+    if isinstance(fact, FeedbackSet):
+        return None
+    what = f"{fact.kind} '{fact.name}'" if fact.name else fact.kind
+    return f"Takes effect only if a {what} of the same person and answer stands, which is not looked up."
+
+
 def kind_of(body: FeedbackRequest) -> FeedbackKind:
     """What is set, amended or taken back."""
     return body.kind if isinstance(body, AmendRequest | RetractRequest) else body.type
@@ -93,19 +105,35 @@ def target_of(body: FeedbackRequest, kind: FeedbackKind, receipt: Receipt) -> tu
     if body.comparison_id is not None and body.comparison_id != shown.comparison_id:
         raise InvalidRequest("'comparison_id' is not this receipt's: leave it out.", param="comparison_id")
     if kind == "preference" and shown.comparison_id is None:
-        text = "A preference is between the two answers of a comparison, and this is none: send type 'rating'."
-        raise InvalidRequest(text, param="type", code="wrong_feedback_type")
+        raise _wrong_kind(body, "A preference is between the two answers of a comparison, and this is none")
     if kind == "ranking" and len(shown.completion_ids) == 1:
-        text = "A ranking is of several answers, and this is a single one: send type 'rating'."
-        raise InvalidRequest(text, param="type", code="wrong_feedback_type")
+        raise _wrong_kind(body, "A ranking is of several answers, and this is a single one")
     if kind in ("preference", "ranking"):
         return shown, receipt.exposures
     if body.completion_id is None and len(shown.completion_ids) > 1:
         text = f"A {kind} is about one answer, and there were several: name its 'completion_id'"
-        text += ", or send type 'preference'." if shown.comparison_id else "."
+        text += f", or send {_word(body)} 'preference'." if shown.comparison_id else "."
         raise InvalidRequest(text, param="completion_id", code="wrong_feedback_type")
     which = 0 if body.completion_id is None else shown.completion_ids.index(body.completion_id)
     return Target(completion_ids=(shown.completion_ids[which],)), (receipt.exposures[which],)
+
+
+def _word(body: FeedbackRequest) -> str:
+    """The field that says what is set, amended or taken back."""
+    return "kind" if isinstance(body, AmendRequest | RetractRequest) else "type"
+
+
+def _wrong_kind(body: FeedbackRequest, why: str) -> InvalidRequest:
+    """Of a single answer. Who amends or takes back is told nothing that would cast a vote instead."""
+    if isinstance(body, AmendRequest | RetractRequest):
+        fix = f"'kind' is {body.kind!r}: send the kind of what was said of it, {listed(_OF_ONE)}"
+    else:
+        fix = "send type 'rating'"
+    return InvalidRequest(f"{why}: {fix}.", param=_word(body), code="wrong_feedback_type")
+
+
+_OF_ONE = tuple(kind for kind in FEEDBACK_KINDS if kind not in ("preference", "ranking"))
+"""What can be said of one answer."""
 
 
 def _judgement(body: FeedbackRequest) -> Judgement:

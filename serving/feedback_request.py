@@ -9,6 +9,7 @@ from pydantic_core import from_json, to_json
 
 from feedback.events import Action, FeedbackKind, Harm
 from serving.errors import InvalidRequest
+from serving.lookup import CAPACITY
 from serving.validation import RequestModel, parse_by_type
 
 TAGS = {
@@ -31,6 +32,7 @@ MOST_AT_ONCE = 100
 """Entries of a list."""
 
 _DAY_MS = 86_400_000
+_LATEST = f"By id alone, only the last {CAPACITY} answers are found (a comparison counts as 3): send the receipt of older ones."
 
 
 def _no_truth_value(value: Any) -> Any:
@@ -55,9 +57,16 @@ class _Feedback(RequestModel):
     """What every type may carry: about which answer, by whom."""
 
     receipt: str | None = Field(default=None, min_length=1)
-    completion_id: str | None = Field(default=None, min_length=1, max_length=200)
+    completion_id: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=200,
+        description=f"Which of the receipt's answers is meant; or, with a key and without a receipt, which answer. {_LATEST}",
+    )
     completion_ids: tuple[str, ...] | None = Field(default=None, max_length=16, description="As they came with the answer.")
-    comparison_id: str | None = Field(default=None, min_length=1, max_length=200)
+    comparison_id: str | None = Field(
+        default=None, min_length=1, max_length=200, description=f"With a key and without a receipt: which comparison. {_LATEST}"
+    )
     user: str | None = Field(default=None, min_length=1, max_length=512, description="With a key: whose judgement it is.")
     source: Literal["end_user", "simulated"] = "end_user"
     client_sequence: int | None = Field(
@@ -196,9 +205,10 @@ REQUESTS: dict[str, type[FeedbackRequest]] = {
 """By what ``type`` says."""
 
 
-def parse_feedback(raw: bytes) -> FeedbackRequest:
-    """One body of ``POST /v1/feedback``. Raises `InvalidRequest`."""
-    return parse_by_type(REQUESTS, raw)
+def parse_feedback(raw: bytes, *, listed: bool = False) -> FeedbackRequest:
+    """One body of ``POST /v1/feedback``, or with ``listed`` an entry of a list. Raises `InvalidRequest`."""
+    alone = f"The body must be one JSON object, or a list of up to {MOST_AT_ONCE} of them."
+    return parse_by_type(REQUESTS, raw, "Each entry must be one JSON object." if listed else alone)
 
 
 def parse_list(raw: bytes) -> list[bytes] | None:

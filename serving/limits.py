@@ -8,6 +8,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serving.errors import ClientGone, RequestTimeout, TooLarge
 
+_ADVICE = {
+    "/v1/chat/completions": ", for example fewer earlier messages",
+    "/v1/feedback": ", for example shorter lists",
+}
+"""By path, of what there may be less."""
+
 
 class BodyLimit:
     """Reading a body beyond ``max_bytes`` raises `TooLarge`, later than ``timeout_s`` seconds `RequestTimeout`."""
@@ -19,13 +25,13 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            receive = _LimitedReceive(receive, _declared_length(scope), self._max_bytes, self._timeout_s)
+            receive = _LimitedReceive(receive, scope, self._max_bytes, self._timeout_s)
         await self._app(scope, receive, send)
 
 
 async def read_body(scope: Scope, receive: Receive, max_bytes: int, timeout_s: float) -> bytes:
     """The whole body, under the same limits. Raises `ClientGone` too."""
-    limited = _LimitedReceive(receive, _declared_length(scope), max_bytes, timeout_s)
+    limited = _LimitedReceive(receive, scope, max_bytes, timeout_s)
     parts = []
     while True:
         message = await limited()
@@ -37,9 +43,10 @@ async def read_body(scope: Scope, receive: Receive, max_bytes: int, timeout_s: f
 
 
 class _LimitedReceive:
-    def __init__(self, receive: Receive, declared: int, max_bytes: int, timeout_s: float) -> None:
+    def __init__(self, receive: Receive, scope: Scope, max_bytes: int, timeout_s: float) -> None:
         self._receive = receive
-        self._declared = declared
+        self._path = scope["path"]
+        self._declared = _declared_length(scope)
         self._max_bytes = max_bytes
         self._deadline = asyncio.get_running_loop().time() + timeout_s
         self._seen = 0
@@ -63,7 +70,7 @@ class _LimitedReceive:
         return message
 
     def _too_large(self) -> TooLarge:
-        return TooLarge(f"The body is larger than {self._max_bytes} bytes: send less, for example fewer earlier messages.")
+        return TooLarge(f"The body is larger than {self._max_bytes} bytes: send less{_ADVICE.get(self._path, '')}.")
 
 
 def _declared_length(scope: Scope) -> int:

@@ -1,4 +1,4 @@
-"""Whether the event log can be written, found out by writing: a disk that is full reads as well as ever."""
+"""Whether the event log can be written, found out by writing: a disk that is full reads as well as ever; and gets to Kafka."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ _PATIENCE_S = 2.0
 
 _TIMEOUT_S = 10.0
 
+_LATE_S = 10.0
+"""So old is no event that waits for Kafka while all is well."""
+
 
 class LogCheck:
     """For one event loop."""
@@ -26,7 +29,10 @@ class LogCheck:
         self._begun = float("-inf")
 
     async def trouble(self) -> list[str]:
-        """What is wrong, in words for an operator; empty while the log can be written."""
+        """What is wrong, in words for an operator; empty while the log can be written, and Kafka takes what is."""
+        return await self._unwritten() or await asyncio.to_thread(_unforwarded, self._log)
+
+    async def _unwritten(self) -> list[str]:
         if self._write is None or (self._write.done() and self._clock() - self._begun >= _FRESH_S):
             self._begun = self._clock()
             self._write = asyncio.create_task(asyncio.to_thread(self._log.check_writable, _TIMEOUT_S), name="log-check")
@@ -37,3 +43,18 @@ class LogCheck:
         if not isinstance(error, LogError):
             raise error
         return [f"{error}: answers go on and wait in memory for it, feedback is refused"]
+
+
+def _unforwarded(log: EventLog) -> list[str]:
+    """In a cluster: that Kafka does not take events, by this process's tries, or by the outbox where another process forwards."""
+    forwarder = getattr(log, "forwarder", None)
+    if forwarder is None:
+        return []
+    try:
+        oldest_s: float = forwarder.oldest_s
+    except LogError:  # the outbox itself is in trouble, which the next look tells
+        return []
+    if not oldest_s or not (forwarder.failing or oldest_s >= _LATE_S):
+        return []
+    what = "does not answer" if forwarder.failing else "is behind"
+    return [f"Kafka {what}: events wait in the outbox, the oldest for {oldest_s:.0f} s, and nothing is learned from them yet"]

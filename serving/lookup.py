@@ -10,13 +10,16 @@ from feedback.events import CompletionCreated, Event, Target
 from feedback.log import EventLog, OffsetOutOfRange, TopicReader
 from feedback.receipts import Receipt
 
+CAPACITY = 8_000
+"""Ids that are remembered: one for an answer, three for a comparison."""
+
 _BATCH = 200
 
 
 class AnswerIndex:
     """The last ``capacity`` receipts this gateway gave, and those of the log's tail: other gateways' or an earlier life's."""
 
-    def __init__(self, log: EventLog, receipt_days: float, capacity: int = 8_000) -> None:
+    def __init__(self, log: EventLog, receipt_days: float, capacity: int = CAPACITY) -> None:
         self._log = log
         self._receipt_days = receipt_days
         self._capacity = capacity

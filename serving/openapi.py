@@ -152,7 +152,10 @@ def _feedback() -> dict[str, Any]:
         "create_feedback",
         "What somebody says about an answer, by API key or by receipt alone; or a list of such",
         {
-            201: {"description": "It is on disk.", **_json(FeedbackReply, _LEFT, description=False)},
+            201: {
+                "description": "It is on disk; whether it changes anything may depend on `condition`.",
+                **_json(FeedbackReply, _LEFT, description=False),
+            },
             207: {"description": "Of a list: an outcome for each.", **_json(FeedbackOutcomes, _LEFT, description=False)},
         },
         *(400, 401, 403, 404, 408, 409, 413, 429, 500, 503),

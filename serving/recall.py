@@ -104,7 +104,10 @@ class Recall:
             return [], []
         if self._clock() >= self._heard + HELD_S:
             return ["the database does not answer"], []
-        return [], [f"the database does not answer: keys of the last {HELD_S / 60:.0f} minutes go on, others are refused"]
+        return [], [
+            f"the database does not answer: keys of the last {HELD_S / 60:.0f} minutes go on, others are refused",
+            "answers to people not seen lately cannot be kept until the database is back: they wait in memory, unrated",
+        ]
 
     def close(self) -> None:
         """Wait for no lookup: each ends by its own deadlines."""

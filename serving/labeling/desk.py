@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from feedback.events import Event, Exposure, FeedbackSet, Flag, Judgement, Rating, Target
 from feedback.ids import annotator_hash
 from feedback.log import EventConflict, EventLog
-from feedback.receipts import Receipt, Receipts
+from feedback.receipts import Receipt, ReceiptError, Receipts
 from ops import metrics
-from serving.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from serving.errors import Conflict, Forbidden, InvalidRequest, NotFound, as_api_error
 from serving.keys import Caller
 from serving.labeling.answers import (
     LabelAnswer,
@@ -212,7 +212,11 @@ class Desk:
 
     def _turn(self, turn: TurnRating, place: int, task: Task, stream: Stream) -> Receipt:
         param = f"judgements[{place}].receipt"
-        receipt = self._receipts.open(turn.receipt)
+        try:
+            receipt = self._receipts.open(turn.receipt)
+        except ReceiptError as error:
+            told = as_api_error(error)
+            raise type(told)(told.message.replace("'receipt'", f"'{param}'"), param=param, code=told.code) from error
         if (receipt.project, receipt.conversation) != (stream.project, task.id):
             raise InvalidRequest(f"'{param}' is not of this task's conversation.", param=param)
         if len(receipt.target.completion_ids) > 1:

@@ -64,6 +64,15 @@ def test_the_bounds_of_this_deployment_are_described(described: dict[str, Any], 
     assert chat["messages"]["maxItems"] == limits.max_messages
 
 
+def test_how_far_back_an_id_alone_reaches_is_described(described: dict[str, Any]):
+    schemas = described["components"]["schemas"]
+    for request in ("ScoreRequest", "RetractRequest", "PreferenceRequest"):
+        for field in ("completion_id", "comparison_id"):
+            told = schemas[request]["properties"][field]["description"]
+            assert "only the last 8000 answers are found" in told
+            assert told.endswith("send the receipt of older ones.")
+
+
 def test_what_is_answered_is_as_described_to_the_last_field(gateway_to_try: Gateway):
     """Schemathesis checks whole answers; these are the events of streams, and the errors in their midst."""
     for more in ({}, {"n": 2, "logprobs": True}, {"stream_options": {"include_usage": True}}, {"n": 2, "compare": True}):

@@ -285,6 +285,15 @@ def test_known_keys_seal_for_five_minutes_while_the_database_is_away_and_unknown
     assert refusal.value.owners == {ALICE}
 
 
+def test_who_finds_the_database_away_is_refused_only_those_whose_keys_are_not_in_memory(outage):
+    key = outage.keys.newest([ALICE])[ALICE]
+    outage.down = True  # within the second for which nobody looks
+    with pytest.raises(KeysUnavailable) as refusal:
+        outage.keys.newest([ALICE, BOB])
+    assert refusal.value.owners == {BOB}
+    assert outage.keys.newest([ALICE]) == {ALICE: key}
+
+
 def test_nothing_is_opened_from_memory_while_nobody_can_say_who_was_erased(outage, clock):
     keys = outage.keys
     sealed = keys.newest([ALICE])[ALICE].seal(b"text", b"")

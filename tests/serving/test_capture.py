@@ -7,12 +7,14 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
 from feedback.events import CompletionCreated, CompletionText, Event, Exposure, Message
 from feedback.log import LogUnavailable, Position, TopicReader
 from feedback.seal import KeysUnavailable, Owner, owner_of
 from feedback.sqlite_log import SqliteLog
 from ops import metrics
-from serving.capture import Capture
+from serving.capture import AnswerUnsealed, Capture
 
 
 def completion(name: str, answer: str = "answer", user: str = "u") -> Event:
@@ -133,4 +135,23 @@ async def test_who_has_no_key_now_holds_up_nobody_else_and_is_written_once_there
     await capture.stop(10)
     others = [f"e{number:04}" for number, user in enumerate(users * 200) if user != "known"]
     assert names_in(log) == [*known, "later", *others]
+    log.close()
+
+
+async def test_who_waits_for_an_answer_without_a_key_is_told_so_at_once_and_again_while_it_is_tried_again(tmp_path: Path):
+    log = Keyless(tmp_path / "log.db", "new")
+    capture = Capture(log, retry_s=0.01)
+    capture.start()
+    capture.put(completion("theirs", user="new"))
+    for refusals in (0, 3, 6):
+        await until(lambda least=refusals: log.refusals >= least)
+        with pytest.raises(AnswerUnsealed) as told:
+            await capture.settled(["theirs"], 30)
+        assert told.value.owners == {Owner("default", "new")}
+    log.lacking.clear()
+    await until(lambda: capture.waiting == 0)
+    capture.put(completion("next", user="new"))
+    await capture.settled(["next"], 5)
+    await capture.stop(10)
+    assert names_in(log) == ["theirs", "next"]
     log.close()

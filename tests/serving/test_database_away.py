@@ -86,8 +86,20 @@ def test_who_is_known_can_write_what_they_think_and_others_are_told_why_not(
         postgres.stop()
         try:
             until(lambda: "warnings" in served.http.get("/readyz").json(), 15)
-            assert served.chat(user="carol")["choices"]  # has no key yet: what she was told waits, and nothing else does
+            (_, unsealed) = served.http.get("/readyz").json()["warnings"]
+            assert unsealed.startswith("answers to people not seen lately cannot be kept until the database is back")
+            third = served.chat(user="carol")  # has no key yet: what she was told waits, and nothing else does
             second = served.chat(user="alice")
+            of_carol = {"type": "rating", "value": 1, "receipt": third["plaudit"]["receipt"]}
+            began = time.monotonic()
+            for body in (of_carol, [of_carol]):
+                reply = served.http.post("/v1/feedback", json=body)
+                refused(reply)
+                assert "This answer is not kept yet" in reply.json()["error"]["message"]
+            of_alice = of_carol | {"type": "score", "metric": "csat", "receipt": second["plaudit"]["receipt"]}
+            outcomes = served.http.post("/v1/feedback", json=[of_carol, of_alice]).json()["data"]
+            assert [outcome["status"] for outcome in outcomes] == [503, 201]
+            assert time.monotonic() - began < 3, "nobody waits for an answer that cannot be kept now"
             corrected = {"type": "correction", "text": "better", "receipt": second["plaudit"]["receipt"]}
             assert served.feedback(**corrected).status_code == 201
             began = time.monotonic()
@@ -100,8 +112,9 @@ def test_who_is_known_can_write_what_they_think_and_others_are_told_why_not(
             postgres.start()
         until(lambda: served.http.post("/v1/feedback", headers=served.bearer, json=by_bob).status_code == 201, 15)
         until(lambda: len(served.events("completions")) == 3, 15)
+        assert served.feedback(**of_carol).status_code == 201
         said = [getattr(fact.judgement, "text", "") or fact.judgement.comment for fact in served.facts()]
-        assert said == ["well said", "better", "", "well said"]
+        assert said == ["well said", "", "better", "", "well said", ""]
         served.close()
     log.close()
 

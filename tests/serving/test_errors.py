@@ -158,6 +158,7 @@ def test_a_body_over_the_limit_is_a_413_declared_or_chunked(served: Gateway, rou
     for content in (b" " * (limit + 1), in_pieces(limit + 16_384)):
         error = error_of(served.http.post(route, headers=served.bearer, content=content), 413)
         assert str(limit) in error["message"]
+        assert ("earlier messages" in error["message"]) == (route == "/v1/chat/completions")
     fitting = json.dumps(question()).encode().ljust(limit)
     assert served.http.post("/v1/chat/completions", headers=served.bearer, content=fitting).status_code == 200
 
@@ -176,7 +177,9 @@ def test_a_body_that_does_not_come_is_given_up_on(tmp_path: Path, upstream: Chat
 
 
 def test_unknown_routes_and_methods_have_the_shape_too(served: Gateway):
-    assert error_of(served.http.get("/v1/adapters"), 404)["code"] == "unknown_url"
+    unknown = error_of(served.http.get("/v1/adapters"), 404)
+    assert unknown["code"] == "unknown_url"
+    assert all(path in unknown["message"] for path in ("/v1/chat/completions", "/v1/models", "/v1/feedback", "/v1/label"))
     reply = served.http.get("/v1/chat/completions")
     assert error_of(reply, 405)["code"] == "method_not_allowed"
     assert reply.headers["allow"] == "POST"

@@ -193,6 +193,34 @@ def test_feedback_that_is_not_right_is_refused_by_field_and_nothing_is_written(
     assert served.written() == before
 
 
+TYPES = "'rating', 'preference', 'ranking', 'correction', 'score', 'flag', 'implicit', 'amend' or 'retract'"
+KINDS = "'rating', 'preference', 'ranking', 'correction', 'score', 'flag' or 'implicit'"
+TOLD: list[tuple[Any, str]] = [
+    ({"type": "rating", "value": 2}, "'value' is 2, which is not valid: input should be -1, 0 or 1."),
+    ({"type": "rating", "value": True}, "'value' is true, which is not valid: send 1, -1, or 0 to take the thumb back."),
+    ({"type": "rating", "value": "y" * 99}, f"'value' is \"{'y' * 59}…\", which is not valid: input should be -1, 0 or 1."),
+    ({"type": "rating", "value": {"a": 1}}, "'value' is an object, which is not valid: input should be -1, 0 or 1."),
+    ({"type": "rating", "value": 1, "comment": "x" * 4001}, "'comment' has 4001 characters: send at most 4000."),
+    ({"type": "rating", "value": 1, "receipt": 12345}, "'receipt' is not valid: input should be a valid string."),
+    ({"type": "rating", "value": 1, "idempotency_key": 12345}, "'idempotency_key' is not valid: input should be a valid string."),
+    ({"type": "rating", "score": 1}, "'value' is missing: send -1, 0 or 1. 'score', which was sent, is no field of this."),
+    ({"type": "score", "value": 1}, "'metric' is missing: send it too."),
+    ({"value": 1}, f"'type' is missing: send {TYPES}."),
+    ({"type": "retract"}, f"'kind' is missing: send {KINDS}."),
+    ("rating", "The body must be one JSON object, or a list of up to 100 of them."),
+]
+
+
+@pytest.mark.parametrize(("body", "message"), TOLD)
+def test_an_error_names_field_value_and_fix_and_repeats_no_secret(served: Gateway, body: Any, message: str):
+    assert error_of(served.http.post("/v1/feedback", json=body), 400)["message"] == message
+
+
+def test_an_entry_of_a_list_is_told_of_as_an_entry(served: Gateway):
+    (outcome,) = served.http.post("/v1/feedback", json=["rating"]).json()["data"]
+    assert outcome["error"]["message"] == "Each entry must be one JSON object."
+
+
 def test_rating_a_comparison_says_which_field_to_send(served: Gateway, pair: dict[str, Any]):
     before = served.written()
     error = error_of(served.feedback(type="rating", value=1, receipt=pair["receipt"]), 400)
@@ -218,7 +246,9 @@ def test_an_altered_an_expired_and_a_foreign_receipt_are_refused_and_nothing_is_
     headers = {"authorization": f"Bearer {secret}"}
     body = {"type": "rating", "value": 1}
     sealed = served.http.post("/v1/feedback", headers=headers, json=body | {"receipt": single["receipt"]})
-    assert error_of(sealed, 403)["param"] == "receipt"
+    refusal = error_of(sealed, 403)
+    assert refusal["param"] == "receipt"
+    assert refusal["message"].endswith(": send a key of that project, or the receipt alone.")
     named = served.http.post("/v1/feedback", headers=headers, json=body | {"completion_id": single["completion_id"]})
     assert error_of(named, 404)["code"] == "unknown_completion"
     assert served.written() == before

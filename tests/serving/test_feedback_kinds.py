@@ -172,6 +172,41 @@ def test_what_was_said_of_several_answers_can_be_amended_too(
     assert standing(served, pair) == [holds]
 
 
+@pytest.mark.parametrize("kind", ["preference", "ranking"])
+@pytest.mark.parametrize("earlier", [{"type": "retract"}, {"type": "amend", "changes": {"comment": "hm"}}])
+def test_who_takes_back_the_wrong_kind_is_told_of_kinds_and_of_nothing_that_votes(
+    served: Gateway, single: dict[str, Any], kind: str, earlier: dict[str, Any]
+):
+    before = served.written()
+    error = error_of(served.feedback(**earlier, kind=kind, receipt=single["receipt"]), 400)
+    assert (error["param"], error["code"]) == ("kind", "wrong_feedback_type")
+    assert error["message"].endswith(
+        f": 'kind' is '{kind}': send the kind of what was said of it, 'rating', 'correction', 'score', 'flag' or 'implicit'."
+    )
+    assert served.written() == before
+
+
+def test_who_takes_back_a_thumb_of_a_comparison_is_told_which_kind_it_has(served: Gateway, pair: dict[str, Any]):
+    error = error_of(served.feedback(type="retract", kind="rating", receipt=pair["receipt"]), 400)
+    assert error["param"] == "completion_id"
+    assert error["message"].endswith("name its 'completion_id', or send kind 'preference'.")
+
+
+@pytest.mark.parametrize("earlier", [{"type": "retract"}, {"type": "amend", "changes": {"value": 1}}])
+def test_who_amends_or_takes_back_what_may_never_have_been_said_is_told_on_what_it_depends(
+    served: Gateway, single: dict[str, Any], earlier: dict[str, Any]
+):
+    body = {**earlier, "kind": "score", "metric": "never_said", "receipt": single["receipt"]}
+    told = "Takes effect only if a score 'never_said' of the same person and answer stands, which is not looked up."
+    alone = served.feedback(**body)
+    assert (alone.status_code, alone.json()["condition"]) == (201, told)
+    vote = {"type": "rating", "value": 1, "receipt": single["receipt"]}
+    listed, voted = served.http.post("/v1/feedback", json=[body, vote]).json()["data"]
+    assert (listed["status"], listed["condition"]) == (201, told)
+    assert "condition" not in voted
+    assert standing(served, single) == [Rating(value=1)]
+
+
 def test_a_ranking_is_not_amended_to_another_number_of_answers(served: Gateway, pair: dict[str, Any]):
     body = {"type": "amend", "kind": "ranking", "changes": {"ranks": [1, 2, 3]}, "receipt": pair["receipt"]}
     assert error_of(served.feedback(**body), 400)["param"] == "changes.ranks"

@@ -30,6 +30,11 @@ def test_a_gateway_without_its_kafka_is_ready_within_a_second_and_keeps_what_it_
         answer = http.post("/v1/chat/completions", headers={"authorization": f"Bearer {key}"}, json=asked)
         said = http.post("/v1/feedback", json={"type": "rating", "value": 1, "receipt": answer.headers["x-plaudit-receipt"]})
         assert said.status_code == 201, said.text
+        until(lambda: "warnings" in http.get("/readyz").json())
+        readiness = http.get("/readyz")
+        assert (readiness.status_code, readiness.json()["ready"], readiness.json()["reasons"]) == (200, True, [])
+        (warning,) = readiness.json()["warnings"]
+        assert warning.startswith("Kafka does not answer: events wait in the outbox, the oldest for ")
         told = http.get("/metrics").text
     assert "plaudit_forward_oldest_seconds" in told
     with sqlite3.connect(settings.log_path) as outbox:

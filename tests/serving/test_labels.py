@@ -232,7 +232,10 @@ def test_an_annotator_converses_with_the_model_in_a_task_and_rates_every_answer(
     said = [{"receipt": receipt, "value": 1} for receipt in receipts]
     error_of(program.answer(task["id"], type="rating", value=1), 400)
     broken = [{"receipt": "broken", "value": 1}, said[1]]
-    error_of(program.answer(task["id"], type="conversation", judgements=broken), 401)
+    for place, judgements in enumerate((broken, broken[::-1])):
+        error = error_of(program.answer(task["id"], type="conversation", judgements=judgements), 401)
+        assert (error["param"], error["code"]) == (f"judgements[{place}].receipt", "receipt_invalid")
+        assert error["message"].startswith(f"'judgements[{place}].receipt' is not valid: send it exactly")
     reply = program.answer(task["id"], type="conversation", judgements=said)
     assert reply.status_code == 201, reply.text
     facts = [fact for fact in program.facts() if fact.task == task["id"]]

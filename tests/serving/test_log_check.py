@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 from chat_upstream import ChatUpstream
 from gateway_parts import Gateway, serving_app, until
@@ -77,4 +78,25 @@ async def test_a_log_that_hangs_is_told_of_and_asked_no_second_time(tmp_path: Pa
     assert stuck.result(10)
     patient = LogCheck(log, lambda: 0.0)
     assert await patient.trouble() == []
+    log.close()
+
+
+class Outboxed(SqliteLog):
+    """An outbox that another process forwards, as far as this one can tell."""
+
+    forwarder = SimpleNamespace(failing=False, oldest_s=0.0)
+
+
+async def test_an_outbox_that_another_process_forwards_is_told_of_once_its_events_are_old(tmp_path: Path):
+    log = Outboxed(tmp_path / "log.db")
+    check = LogCheck(log)
+    for oldest_s, failing, told in (
+        (0.0, False, None),
+        (9.9, False, None),
+        (10.0, False, "Kafka is behind: events wait in the outbox, the oldest for 10 s"),
+        (0.5, True, "Kafka does not answer: events wait in the outbox, the oldest for 0 s"),
+        (0.0, True, None),
+    ):
+        log.forwarder = SimpleNamespace(failing=failing, oldest_s=oldest_s)
+        assert [warning.partition(", and")[0] for warning in await check.trouble()] == ([told] if told else [])
     log.close()
