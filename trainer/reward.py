@@ -35,6 +35,7 @@ from trainer.heads import HEADS, Heads, bootstrap
 from trainer.learner import TrainingDiverged
 from trainer.likelihood import Likelihood
 from trainer.linear import objective, solve
+from trainer.negatives import negatives
 from trainer.policy import AdapterModel
 from trainer.strength import strength
 from trainer.surprise import COUNT, readings, surprises
@@ -168,15 +169,17 @@ class RewardModel:
         lessons = weighted(examples)
         if not lessons:
             return []
-        rows = [row for lesson in lessons for row in self._rows(lesson)]
+        taught = negatives(lessons)
+        rows = [row for lesson in (*lessons, *taught) for row in self._rows(lesson)]
+        spoken = sum(len(lesson.answers) for lesson in lessons)
         self._stand_on(settings.trunk)
         frozen = self._read(rows)
         rows = [replace(row, surprises=own) for row, own in zip(rows, frozen[:, -COUNT:], strict=True)]
         if self.trunk == "frozen":
-            self.heads.strength.copy_(torch.tensor(strength(lessons, frozen, settings)))
+            self.heads.strength.copy_(torch.tensor(strength(lessons, frozen[:spoken], settings)))
         if ask is not None:
-            lessons, self.people = doubted(lessons, frozen, settings, ask, self.heads.strength[0])
-        return _Fit(self, lessons, rows, frozen, settings, seed).run()
+            lessons, self.people = doubted(lessons, frozen[:spoken], settings, ask, self.heads.strength[0])
+        return _Fit(self, [*lessons, *taught], rows, frozen, settings, seed, len(lessons), spoken).run()
 
     def _read(self, rows: Sequence[Answered]) -> Tensor:
         """(R, H + 4) what the frozen model reads in the answers; more of it (see `trainer.frozen`) where the trunk is frozen."""
@@ -243,8 +246,12 @@ class _Fit:
         frozen: Tensor,
         settings: RewardSettings,
         seed: int,
+        said: int,
+        spoken: int,
     ) -> None:
+        """``said``, ``spoken``: how many of the lessons and of the rows, the first ones, are people's."""
         self._reward, self._lessons, self._settings = reward, lessons, settings
+        self._said, self._spoken = said, spoken
         self._rows, self._seed = rows, seed
         self._frozen = frozen
         device = reward.model.device
@@ -292,16 +299,15 @@ class _Fit:
         """Heads and nuisances on states that stand still: the frozen model's, or those of the adapter that has learnt before."""
         reward = self._reward
         reward.likelihood.know(lesson.metric for lesson in self._lessons if lesson.metric)
-        reward.likelihood.flip.copy_(
-            (self._ballots.flips * self._ballots.weights).sum() / self._ballots.weights.sum().clamp(min=1e-9)
-        )
+        flips, weights = self._ballots.flips[: self._said], self._ballots.weights[: self._said]
+        reward.likelihood.flip.copy_((flips * weights).sum() / weights.sum().clamp(min=1e-9))
         features = self._frozen
         if reward.warm and reward.trunk == "adapter":
             with torch.no_grad():
                 parts = [self._rows[start : start + ROWS] for start in range(0, len(self._rows), ROWS)]
                 states = torch.cat([reward._states(reward._pack(part)) for part in parts])
             features = torch.cat([states, self._frozen[:, states.shape[1] :]], 1)
-        reward.heads.measure(features)
+        reward.heads.measure(features[: self._spoken])
         solve(reward.heads, reward.likelihood, features, self._ballots, self._takes, self._settings, self._offsets)
 
     def _ballots_of(self, places: Sequence[int]) -> Ballots:
