@@ -66,9 +66,10 @@ def test_the_price_of_a_step_leaves_the_first_one_out_and_its_flops_are_the_same
     price = ppo_ours.run(scene, "cost")
     assert len(price["cpu_s"]) == len(price["wall_s"]) == 1
     assert price["peak_mb"] >= 0
-    flops = ppo_ours.run(scene, "flops")["flops"]
-    assert flops == ppo_ours.run(replace(scene, seed=1), "flops")["flops"] > 0
-    longer = replace(scene, responses=[[10, 13, EOS], [11, 12, EOS]])
+    once = replace(scene, steps=1)
+    flops = ppo_ours.run(once, "flops")["flops"]
+    assert flops == ppo_ours.run(replace(once, seed=1), "flops")["flops"] > 0
+    longer = replace(once, responses=[[10, 13, EOS], [11, 12, EOS]])
     assert ppo_ours.run(longer, "flops")["flops"] > flops
 
 

@@ -24,6 +24,8 @@ from trainer.reward import RewardModel
 from trainer.rollouts import LocalRollouts, Sample
 
 ENDLESS_S = 86_400.0
+NEVER = 1e9
+"""Nats."""
 
 
 class Script:
@@ -57,7 +59,7 @@ def run(scene: Scene, mode: Mode) -> dict[str, Any]:
         return _gold(scene, model)
     reward = RewardModel(model, REWARD)
     script = Script(scene, model.eos_token)
-    settings = _settings(scene, value_warmup_steps=0)
+    settings = _settings(scene, value_warmup_steps=0, stop_kl=NEVER, max_kl=NEVER)  # as many updates as TRL makes
 
     def learn() -> None:
         improve(
