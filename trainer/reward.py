@@ -6,14 +6,13 @@ mean judges, their mean less their spread is what reinforcement learning sees, s
 The same class under another name, seed and raters is the judge, which the policy is never trained against.
 
 Learning starts on the frozen model's states (see `trainer.linear`), which takes less than a second and few votes; the adapter
-learns from there. Our own loop rather than TRL's `RewardTrainer`, which is a loss over rows of chosen and rejected tokens: one
-likelihood of pairs with ties, thumbs, rankings, flags and figures, raters' noise, several heads and a convex start would replace
-its collator, its loss, its model's head and its evaluation, and leave a `Trainer` of which nothing of TRL's is used.
+learns from there (`trainer.reward_fit`). Our own loop rather than TRL's `RewardTrainer`, which is a loss over rows of chosen and
+rejected tokens: one likelihood of pairs with ties, thumbs, rankings, flags and figures, raters' noise, several heads and a convex
+start would replace its collator, its loss, its model's head and its evaluation, and leave a `Trainer` with nothing of TRL's.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,17 +25,16 @@ from torch import Tensor, nn
 from feedback.raters.population import Population
 from ops.settings import RewardSettings
 from trainer.adapter_files import AdapterFileError
-from trainer.ballots import Ballots, flagged_texts
+from trainer.ballots import Ballots
 from trainer.batches import TokenBatch
 from trainer.doubt import Ask, doubted
 from trainer.examples import Example, Prompt, weighted
 from trainer.frozen import Reader, width
-from trainer.heads import HEADS, Heads, bootstrap
-from trainer.learner import TrainingDiverged
+from trainer.heads import HEADS, Heads
 from trainer.likelihood import Likelihood
-from trainer.linear import objective, solve
 from trainer.negatives import negatives
 from trainer.policy import AdapterModel
+from trainer.reward_fit import Fit
 from trainer.strength import strength
 from trainer.surprise import COUNT, readings, surprises
 
@@ -47,10 +45,6 @@ LONGEST_PROMPT, LONGEST_ANSWER = 768, 256
 
 ROWS = 256
 """Answers scored at once."""
-
-NUISANCE_RATE = 0.02
-"""Learning rate of the few numbers beside the scores, which the linear start has already found."""
-
 
 Trunk = Literal["adapter", "frozen"]
 
@@ -127,7 +121,7 @@ class RewardModel:
     @torch.no_grad()
     def opinions(self, answers: Sequence[Answered]) -> Tensor:
         """(B, `HEADS`) float32: the score by each of the heads."""
-        parts = [self._scores(answers[start : start + ROWS]) for start in range(0, len(answers), ROWS)]
+        parts = [self.by_head(part) for part in _parts(answers)]
         return torch.cat(parts) if parts else torch.zeros(0, HEADS)
 
     def score_examples(self, examples: Sequence[Example]) -> list[Tensor]:
@@ -135,12 +129,17 @@ class RewardModel:
         rows = [row for example in examples for row in self._rows(example)]
         return list(self.score(rows).cpu().split([len(example.answers) for example in examples])) if rows else []
 
-    def _scores(self, answers: Sequence[Answered]) -> Tensor:
-        """(B, `HEADS`)"""
+    def by_head(self, answers: Sequence[Answered]) -> Tensor:
+        """(B, `HEADS`) to learn from, all at once: the other scores have no gradients."""
         if self.trunk == "frozen":
             return self.heads(self._read(answers))
         batch = self._pack(answers)
         return self.heads(torch.cat([self._states(batch), self._surprises(answers, batch)], 1))
+
+    @torch.no_grad()
+    def states(self, answers: Sequence[Answered]) -> Tensor:
+        """(B, H) by the adapter as it is now: mean over the response's tokens."""
+        return torch.cat([self._states(self._pack(part)) for part in _parts(answers)])
 
     def _states(self, batch: TokenBatch) -> Tensor:
         """(B, H) mean over the response's tokens."""
@@ -154,7 +153,7 @@ class RewardModel:
         ).to(self.model.device)
 
     def _surprises(self, answers: Sequence[Answered], batch: TokenBatch) -> Tensor:
-        """(B, 4); an answer that is learnt from brings its own along."""
+        """(B, `COUNT`); an answer that is learnt from brings its own along."""
         known = [answer.surprises for answer in answers if isinstance(answer, _Row) and answer.surprises is not None]
         return torch.stack(known) if len(known) == len(answers) else surprises(self.model, batch)
 
@@ -179,14 +178,13 @@ class RewardModel:
             self.heads.strength.copy_(torch.tensor(strength(lessons, frozen[:spoken], settings)))
         if ask is not None:
             lessons, self.people = doubted(lessons, frozen[:spoken], settings, ask, self.heads.strength[0])
-        return _Fit(self, [*lessons, *taught], rows, frozen, settings, seed, len(lessons), spoken).run()
+        return Fit(self, [*lessons, *taught], rows, frozen, settings, seed, len(lessons), spoken).run()
 
     def _read(self, rows: Sequence[Answered]) -> Tensor:
-        """(R, H + 4) what the frozen model reads in the answers; more of it (see `trainer.frozen`) where the trunk is frozen."""
+        """(R, H + `COUNT`) what the frozen model reads in the answers; where it is the trunk, more (see `trainer.frozen`)."""
         if self.trunk == "frozen":
             return self.reader([(tuple(row.prompt_tokens[-LONGEST_PROMPT:]), tuple(row.tokens[:LONGEST_ANSWER])) for row in rows])
-        parts = [readings(self.model, self._pack(rows[start : start + ROWS])) for start in range(0, len(rows), ROWS)]
-        return torch.cat([torch.cat(part, 1) for part in parts])
+        return torch.cat([torch.cat(readings(self.model, self._pack(part)), 1) for part in _parts(rows)])
 
     def _rows(self, example: Example) -> list[_Row]:
         prompt = tuple(encode_prompt(self.model, example.prompt))
@@ -235,103 +233,8 @@ class RewardModel:
         return Ballots.of(as_ties, self.model.device).nats(rows, self.likelihood, plain)[:, 0].tolist()
 
 
-class _Fit:
-    """One training: the lessons as tensors, and the optimizer."""
-
-    def __init__(
-        self,
-        reward: RewardModel,
-        lessons: Sequence[Example],
-        rows: Sequence[_Row],
-        frozen: Tensor,
-        settings: RewardSettings,
-        seed: int,
-        said: int,
-        spoken: int,
-    ) -> None:
-        """``said``, ``spoken``: how many of the lessons and of the rows, the first ones, are people's."""
-        self._reward, self._lessons, self._settings = reward, lessons, settings
-        self._said, self._spoken = said, spoken
-        self._rows, self._seed = rows, seed
-        self._frozen = frozen
-        device = reward.model.device
-        people = sorted({lesson.rater for lesson in lessons if lesson.is_thumb})
-        self._numbers = {rater: number for number, rater in enumerate(people)}
-        self._offsets = nn.Parameter(torch.zeros(len(people) + 1, device=device))
-        """u of each rater, and the 0 of nobody. It ends with the training: people change, and may be forgotten."""
-        self._flagged = flagged_texts(lessons)
-        self._takes = bootstrap(lessons).to(device)
-        self._ballots = self._ballots_of(range(len(lessons)))
-
-    def run(self) -> list[float]:
-        reward, settings = self._reward, self._settings
-        self._start()
-        if reward.trunk == "frozen":
-            with torch.no_grad():
-                return [self._loss(range(len(self._lessons))).item() / len(self._lessons)]
-        weights = [*reward.model.trainable(reward.name), *reward.heads.parameters()]
-        nuisances = [*reward.likelihood.parameters(), self._offsets]
-        optimizer = torch.optim.Adam(
-            [{"params": weights, "lr": settings.learning_rate}, {"params": nuisances, "lr": NUISANCE_RATE}]
-        )
-        batches = math.ceil(len(self._lessons) / settings.batch_size)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, settings.epochs * batches)
-        random = torch.Generator().manual_seed(self._seed)
-        losses = []
-        for _ in range(settings.epochs):
-            order = torch.randperm(len(self._lessons), generator=random).tolist()
-            total = 0.0
-            for start in range(0, len(order), settings.batch_size):
-                batch = order[start : start + settings.batch_size]
-                loss = self._loss(batch)
-                if not loss.isfinite():
-                    raise TrainingDiverged(f"the loss of {reward.name!r} is {loss.item()}")
-                optimizer.zero_grad()
-                (loss / len(batch)).backward()
-                nn.utils.clip_grad_norm_(weights, 1.0)
-                optimizer.step()
-                schedule.step()
-                total += loss.item()
-            losses.append(total / len(order))
-        return losses
-
-    def _start(self) -> None:
-        """Heads and nuisances on states that stand still: the frozen model's, or those of the adapter that has learnt before."""
-        reward = self._reward
-        reward.likelihood.know(lesson.metric for lesson in self._lessons if lesson.metric)
-        flips, weights = self._ballots.flips[: self._said], self._ballots.weights[: self._said]
-        reward.likelihood.flip.copy_((flips * weights).sum() / weights.sum().clamp(min=1e-9))
-        features = self._frozen
-        if reward.warm and reward.trunk == "adapter":
-            with torch.no_grad():
-                parts = [self._rows[start : start + ROWS] for start in range(0, len(self._rows), ROWS)]
-                states = torch.cat([reward._states(reward._pack(part)) for part in parts])
-            features = torch.cat([states, self._frozen[:, states.shape[1] :]], 1)
-        reward.heads.measure(features[: self._spoken])
-        solve(reward.heads, reward.likelihood, features, self._ballots, self._takes, self._settings, self._offsets)
-
-    def _ballots_of(self, places: Sequence[int]) -> Ballots:
-        lessons = [self._lessons[place] for place in places]
-        return Ballots.of(lessons, self._reward.model.device, self._numbers, self._flagged)
-
-    def _loss(self, batch: Sequence[int]) -> Tensor:
-        """The sum over the batch of weighted losses, nats, the mean of the heads; and the batch's share of the priors."""
-        reward = self._reward
-        rows = [
-            self._rows[row]
-            for place in batch
-            for row in range(self._ballots.starts[place], self._ballots.starts[place] + len(self._lessons[place].answers))
-        ]
-        return objective(
-            reward.heads,
-            reward.likelihood,
-            reward._scores(rows),
-            self._ballots_of(batch),
-            self._takes[torch.tensor(batch)],
-            self._settings,
-            self._offsets,
-            len(batch) / len(self._lessons),
-        )
+def _parts(answers: Sequence[Answered]) -> list[Sequence[Answered]]:
+    return [answers[start : start + ROWS] for start in range(0, len(answers), ROWS)]
 
 
 def encode_prompt(model: AdapterModel, prompt: Prompt) -> list[int]:
