@@ -25,7 +25,7 @@ from feedback.sqlite_log import SqliteLog
 from ops import metrics
 from ops.controller import Controller, Known
 from ops.controller import status as status_of_settings
-from ops.deployment import Deployment, fold
+from ops.deployment import Deployment
 from ops.registry import AdapterManifest, Registry
 from ops.settings import Settings
 
@@ -146,7 +146,7 @@ def test_a_better_challenger_passes_every_state_and_becomes_the_champion(world):
     assert world.tick() == ["CANARY"]
     assert world.duel(USERS, prefers=0.8) == ["RAMP", "PROMOTED"]
     assert world.states() == ["GATED", "CANARY", "RAMP", "PROMOTED"]
-    deployment = fold(world.control())["default"]
+    deployment = world.controller.deployment
     assert (deployment.champion, deployment.challenger, deployment.coverage) == (manifest.id, None, 0.0)
     assert world.controller.status()["alpha"] == pytest.approx(0.05 * 2 / 6)  # of a second rollout, after one promotion
     assert [event.id for event in world.control()] == [f"ctl-ro-{manifest.id}-{n}" for n in range(4)]
