@@ -276,6 +276,11 @@ def test_the_entry_test_is_decided_by_what_was_judged_and_by_skips_only_where_no
     assert entry_verdict(EntryTest(items=3, share=0.6), right, skipped=skipped, left=left) is verdict
 
 
+def test_exactly_the_share_is_enough_for_the_entry_test():
+    assert entry_verdict(EntryTest(items=25, share=0.56), [True] * 14 + [False] * 11)  # 0.56 * 25 is 14.000000000000002
+    assert not entry_verdict(EntryTest(items=25, share=0.56), [True] * 13 + [False] * 12)
+
+
 def test_a_paused_annotator_gets_no_tasks_until_an_operator_reinstates_them(w: World):
     w.answered("x1", "x2")
     stream = w.stream(overlap=2)
