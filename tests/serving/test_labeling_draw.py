@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from label_world import World, completion, world
+from label_world import World, completion
 
 from serving.labeling.draw import draw
 from serving.labeling.places import conversation_of, find_places, newest_first, read_places
 from serving.labeling.plan import StreamPlan
 from serving.labeling.streams import Stream
-
-
-@pytest.fixture
-def w(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as made:
-        yield made
 
 
 def names(w: World, stream: Stream) -> list[tuple[str, ...]]:
