@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ops.errors import CommandError
 from ops.settings import SamplingSettings, Settings
 from ops.whole_files import sync, write_synced
 
@@ -22,7 +23,7 @@ MODEL_FILE = "model.json"
 _SCHEMA = 1
 
 
-class ModelError(Exception):
+class ModelError(CommandError):
     """A model cannot be had; the message says what to do."""
 
 
