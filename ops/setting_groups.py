@@ -95,9 +95,9 @@ class RewardSettings(_Group):
     judge_share: float = Field(default=1 / 3, gt=0, lt=1, description="Share of the raters whom only the judge sees.")
     goals: dict[str, float] = Field(
         default={},
-        description="Style goals, by a score's metric: what a standard deviation more of it is worth in PPO's and RLOO's reward, "
-        "in nats of preference; below 0: less is wanted, 0: only measured. The gates ask for preferences alone: no goal buys what "
-        "people dislike.",
+        description="Style goals by a score's metric: what a standard deviation more of it is worth in PPO's and RLOO's reward, "
+        "in nats of preference; below 0: less is wanted, 0: only measured. The gates ask for preferences alone: no goal buys "
+        "what people dislike.",
     )
 
     @field_validator("goals")

@@ -11,7 +11,7 @@ ask for preferences alone, so a goal never buys what people dislike. It decides 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,15 +35,6 @@ STEPS = 60
 
 class NoGoal(ValueError):
     """Why a goal is left out of the reward."""
-
-
-def parted(examples: Sequence[Example], goals: Collection[str]) -> tuple[list[Example], list[Example]]:
-    """What tells of preferences, and the scores of the goals' metrics; both in the examples' order."""
-    aimed = [bool(example.metric) and example.metric in goals for example in examples]
-    return (
-        [example for example, goal in zip(examples, aimed, strict=True) if not goal],
-        [example for example, goal in zip(examples, aimed, strict=True) if goal],
-    )
 
 
 class Goal(nn.Module):

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from trainer.baselines import baseline, majority_margins, tfidf_margins
-from trainer.examples import Example
-from trainer.goals import GoalFigures, goal_figures, parted
+from trainer.examples import Example, parted
+from trainer.goals import GoalFigures, goal_figures
 from trainer.measures import LengthBias, Measures, accuracy, length_bias, measures
 from trainer.reward import RewardModel
 

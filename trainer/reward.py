@@ -30,9 +30,9 @@ from trainer.adapter_files import AdapterFileError
 from trainer.ballots import Ballots, flagged_texts
 from trainer.batches import TokenBatch
 from trainer.doubt import Ask, doubted
-from trainer.examples import Example, Prompt, weighted
+from trainer.examples import Example, Prompt, parted, weighted
 from trainer.frozen import Reader, width
-from trainer.goals import Goal, NoGoal, learn_goal, parted
+from trainer.goals import Goal, NoGoal, learn_goal
 from trainer.heads import HEADS, Heads, bootstrap
 from trainer.learner import TrainingDiverged
 from trainer.likelihood import Likelihood
