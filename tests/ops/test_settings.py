@@ -113,7 +113,7 @@ def test_a_goal_that_cannot_be_is_one_line_that_names_it(monkeypatch, goals, wro
 
 
 def test_goals_want_an_algorithm_that_has_a_reward():
-    with pytest.raises(SettingsError, match=r"^train\.reward\.goals=.*'dpo' has no reward.*PLAUDIT_TRAIN__ALGORITHM to ppo or rloo"):
+    with pytest.raises(SettingsError, match=r"^train\.reward\.goals=.*'dpo' has no reward.*ALGORITHM to ppo or rloo"):
         load_settings(train={"algorithm": "dpo", "reward": {"goals": {"brevity": 1.0}}})
 
 

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from judgements import BAD, GOOD, example, taste
 from simulated import encoded
+from structlog.testing import capture_logs
+from vote_log import events
 
-from feedback.events import Message
+from feedback.events import CompletionCreated, Event, FeedbackSet, Message, Score, Target
+from feedback.sqlite_log import SqliteLog
 from ops.domain.facts import questions
 from ops.models import ModelRef
-from ops.settings import RewardSettings
+from ops.settings import RewardSettings, TrainSettings
+from trainer.checkpoint import Loaded, State
+from trainer.curriculum import curriculum
 from trainer.examples import Example, prompt_hash
 from trainer.generate import generate
 from trainer.goals import MIN_LABELS, REACH, Goal, NoGoal, goal_figures, learn_goal
+from trainer.inbox import Inbox
+from trainer.learn import keep, learn
 from trainer.policy import AdapterModel
 from trainer.report import report
 from trainer.reward import RewardModel
@@ -124,6 +133,16 @@ def test_who_is_wrong_half_the_time_is_not_listened_to():
     assert learn_goal(believed, readings, 1.0).flip == pytest.approx(0.1)
 
 
+def test_who_is_found_to_vote_reversed_is_heard_so_on_goals_too(tiny):
+    class Doubted:
+        def heard(self, rater: str) -> float:
+            return 0.25
+
+    reward = RewardModel(tiny, "reward")
+    reward.fit([*taste(16, seed=1), *warmth(40)], aiming(warmth=1.0), seed=0, ask=lambda foretold: Doubted())
+    assert float(reward.goals["warmth"].flip) == pytest.approx(0.25)
+
+
 def test_a_goal_that_too_little_is_known_of_is_left_out_and_the_report_says_why(tiny):
     same = [example(n, (GOOD[n % 3],), "scored", metric="same", value=0.5) for n in range(300, 330)]
     rng = random.Random(1)
@@ -184,6 +203,65 @@ def test_goals_are_in_no_other_figure_of_the_report(tiny):
     assert beside.goals["warmth"].rank > 0.8
     ours = {name: figure for name, figure in beside.to_json().items() if name != "goals"}
     assert ours == {name: figure for name, figure in alone.to_json().items() if name != "goals"}
+
+
+# from the log on
+
+
+def scored(votes: int) -> list[Event]:
+    """Votes, and after them a score of warmth by each vote's rater of its first answer."""
+    said = events(votes)
+    answers = {event.data.completion_id: event.data.text.answer for event in said if isinstance(event.data, CompletionCreated)}
+    made = list(said)
+    for number, vote in enumerate(event.data for event in said if isinstance(event.data, FeedbackSet)):
+        shown = vote.target.completion_ids[0]
+        judgement = Score(metric="warmth", value=0.9 if "ugh" in answers[shown] else 0.1)
+        score = FeedbackSet(
+            feedback_id=f"s{number}", target=Target(completion_ids=(shown,)), rater=vote.rater, judgement=judgement
+        )
+        made.append(Event(id=f"s{number}", time=500.0 + number, project="default", key="conversation", data=score))
+    return made
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Iterator[Inbox]:
+    log = SqliteLog(tmp_path / "log.db")
+    log.append(scored(96))
+    inbox = Inbox(log, "default")
+    inbox.refresh()
+    yield inbox
+    log.close()
+
+
+def test_scores_of_goals_do_not_crowd_out_the_votes_that_are_learnt_again(inbox: Inbox):
+    old = inbox.batch(inbox.batch({}).offsets)
+    seeds = {"reward": 1, "judge": 2}
+    for name, lessons in curriculum(old, RewardSettings(replay=12, goals={"warmth": 1.0}), seeds).lessons.items():
+        assert [sum(bool(lesson.metric) == labels for lesson in lessons) for labels in (False, True)] == [12, 12], name
+    without = curriculum(old, RewardSettings(replay=12), seeds).lessons["reward"]
+    assert len(without) == 12
+
+
+def test_a_cycle_learns_goals_keeps_them_and_tells_of_them(inbox: Inbox, tiny: AdapterModel, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.learn.MOST_TESTED", 20)
+    settings = TrainSettings(reward=aiming(warmth=-0.5, never=1.0))
+    before, batch = Loaded(State(), "", None, None, None), inbox.batch({})
+    with capture_logs() as logs:
+        learnt = learn(tiny, batch, before, settings, seed=0)
+    assert {(line["goal"], line["reason"]) for line in logs} == {("never", "0 labels, it takes 20")}
+    for side in (learnt.reward, learnt.judge):
+        assert side.report.n == 20  # scores came later than all votes, and took no vote's place
+        assert side.report.goals["warmth"].n == 20
+        assert side.report.goals["never"].left_out
+        assert side.report.goals["warmth"].labels + side.report.votes == len(side.lessons)
+    answers = rows(learnt.reward.model, *GOOD, *BAD)
+    cautious = learnt.reward.model.cautious(answers)
+    keep(learnt, tmp_path / "kept")
+    for name in tiny.names:
+        tiny.remove(name)
+    again = learn(tiny, batch, before, settings, seed=0, done=tmp_path / "kept")
+    assert again.reward.to_json() == learnt.reward.to_json()
+    assert torch.equal(again.reward.model.cautious(answers), cautious)
 
 
 # on a model that can write
