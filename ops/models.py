@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ops.errors import CommandError
 from ops.settings import SamplingSettings, Settings
 
 MODEL_FILE = "model.json"
 _SCHEMA = 1
 
 
-class ModelError(Exception):
+class ModelError(CommandError):
     """A model cannot be had; the message says what to do."""
 
 
