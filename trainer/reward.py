@@ -2,7 +2,8 @@
 how much the answer surprises the base.
 
 The mean learns from fewer votes than the last state. Three heads share the trunk, each on a bootstrap sample of the votes: their
-mean judges, their mean less their spread is what reinforcement learning sees, so that it finds nothing where nobody has voted.
+mean judges, their mean less their spread is what reinforcement learning sees, so that it finds nothing where nobody has voted;
+there an operator's style goals are added, which have heads of their own (see `trainer.goals`).
 The same class under another name, seed and raters is the judge, which the policy is never trained against.
 
 Learning starts on the frozen model's states (see `trainer.linear`), which takes less than a second and few votes; the adapter
@@ -13,7 +14,7 @@ start would replace its collator, its loss, its model's head and its evaluation,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -28,8 +29,9 @@ from trainer.adapter_files import AdapterFileError
 from trainer.ballots import Ballots
 from trainer.batches import TokenBatch
 from trainer.doubt import Ask, doubted
-from trainer.examples import Example, Prompt, weighted
+from trainer.examples import Example, Prompt, parted, weighted
 from trainer.frozen import Reader, width
+from trainer.goals import Goal, NoGoal, learn_goal
 from trainer.heads import HEADS, Heads
 from trainer.likelihood import Likelihood
 from trainer.negatives import negatives
@@ -39,6 +41,7 @@ from trainer.strength import strength
 from trainer.surprise import COUNT, readings, surprises
 
 HEAD_FILE = "head.safetensors"
+_GOALS = "goals."
 
 LONGEST_PROMPT, LONGEST_ANSWER = 768, 256
 """Tokens that are read: the last ones of a prompt, the first ones of an answer."""
@@ -78,25 +81,35 @@ class RewardModel:
         self.reader = reader or Reader(model)
         self.heads = Heads(model.hidden_size).to(model.device)
         self.likelihood = Likelihood().to(model.device)
+        self.goals: dict[str, Goal] = {}
+        """By metric, those that are in the reward."""
+        self.left_out: dict[str, tuple[float, str]] = {}
+        """The others that the last `fit` was asked for: weight, and why not."""
         self.people: Population | None = None
         """What the last `fit` found out about its raters, if it asked."""
         if source is not None:
             self._load(source / HEAD_FILE)
 
     def save(self, folder: Path) -> None:
-        """The adapter's files, and `HEAD_FILE` with heads and nuisances. The same weights, the same bytes."""
+        """The adapter's files, and `HEAD_FILE` with heads, nuisances and goals. The same weights, the same bytes."""
         self.model.save(self.name, folder)
         tensors = nn.ModuleDict({"heads": self.heads, "likelihood": self.likelihood}).state_dict()
+        for metric, goal in self.goals.items():
+            tensors |= {f"{_GOALS}{metric}.{key}": tensor for key, tensor in goal.state_dict().items()}
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, folder / HEAD_FILE)
 
     def _load(self, file: Path) -> None:
         tensors = load_file(file)
         weight = tensors.get("heads.weight")
         self._stand_on("frozen" if weight is not None and weight.shape[-1] == width(self.model) else "adapter")
-        known = "likelihood.figures."
-        self.likelihood.know(key.removeprefix(known) for key in tensors if key.startswith(known))
+        self.likelihood.know(self.likelihood.metrics_in(tensors, "likelihood."))
+        goals = {key: tensors.pop(key) for key in list(tensors) if key.startswith(_GOALS)}
         try:
             nn.ModuleDict({"heads": self.heads, "likelihood": self.likelihood}).load_state_dict(tensors)
+            for metric in sorted({key.removeprefix(_GOALS).split(".")[0] for key in goals}):
+                own = f"{_GOALS}{metric}."
+                self.goals[metric] = Goal(self.heads.weight.shape[1]).to(self.model.device)
+                self.goals[metric].load_state_dict({k.removeprefix(own): v for k, v in goals.items() if k.startswith(own)})
         except RuntimeError as error:
             self.model.remove(self.name)
             raise AdapterFileError(f"{file}: not the heads of this model; remove the trainer's folder to learn anew") from error
@@ -113,15 +126,21 @@ class RewardModel:
         """(B,) float32: the mean of the heads, without any nuisance term."""
         return self.opinions(answers).mean(1)
 
+    @torch.no_grad()
     def cautious(self, answers: Sequence[Answered]) -> Tensor:
-        """(B,) float32: the mean of the heads less their standard deviation, for reinforcement learning. No nuisance either."""
-        opinions = self.opinions(answers)
-        return opinions.mean(1) - opinions.std(1)
+        """(B,) float32: the mean of the heads less their standard deviation, and the goals' pulls (`trainer.goals`), for
+        reinforcement learning. No nuisance either.
+        """
+        parts = [self._cautious(self.heads(read), read) for read in self._all_readings(answers)]
+        return torch.cat(parts) if parts else torch.zeros(0)
+
+    def _cautious(self, opinions: Tensor, read: Tensor) -> Tensor:
+        return sum((goal.pull(read) for goal in self.goals.values()), opinions.mean(1) - opinions.std(1))
 
     @torch.no_grad()
     def opinions(self, answers: Sequence[Answered]) -> Tensor:
         """(B, `HEADS`) float32: the score by each of the heads."""
-        parts = [self.by_head(part) for part in _parts(answers)]
+        parts = [self.heads(read) for read in self._all_readings(answers)]
         return torch.cat(parts) if parts else torch.zeros(0, HEADS)
 
     def score_examples(self, examples: Sequence[Example]) -> list[Tensor]:
@@ -131,10 +150,24 @@ class RewardModel:
 
     def by_head(self, answers: Sequence[Answered]) -> Tensor:
         """(B, `HEADS`) to learn from, all at once: the other scores have no gradients."""
+        return self.heads(self._readings(answers))
+
+    def _all_readings(self, answers: Sequence[Answered]) -> Iterator[Tensor]:
+        return map(self._readings, _parts(answers))
+
+    def _readings(self, answers: Sequence[Answered]) -> Tensor:
+        """(B, F) what the heads read."""
         if self.trunk == "frozen":
-            return self.heads(self._read(answers))
+            return self._read(answers)
         batch = self._pack(answers)
-        return self.heads(torch.cat([self._states(batch), self._surprises(answers, batch)], 1))
+        return torch.cat([self._states(batch), self._surprises(answers, batch)], 1)
+
+    @torch.no_grad()
+    def read_first(self, examples: Sequence[Example]) -> Tensor:
+        """(N, F) what the heads read in each example's first answer."""
+        rows = [self._rows(example)[0] for example in examples]
+        parts = list(self._all_readings(rows))
+        return torch.cat(parts) if parts else torch.zeros(0, self.heads.weight.shape[1], device=self.model.device)
 
     @torch.no_grad()
     def states(self, answers: Sequence[Answered]) -> Tensor:
@@ -163,8 +196,26 @@ class RewardModel:
         """Learn from the examples, weighted so that no rater has too much to say; the mean loss (nats) of each epoch.
 
         With ``ask``, how far each rater is believed is found out first (see `trainer.doubt`); without, it is what the examples
-        say. Raises `TrainingDiverged` when a loss is not finite.
+        say. Scores of the goals' metrics teach the goals alone, once the rest is learnt. Raises `TrainingDiverged` when a loss is
+        not finite.
         """
+        preferences, labels = parted(examples, settings.goals)
+        losses = self._fit_preferences(preferences, settings, seed, ask)
+        self._fit_goals(labels, settings.goals)
+        return losses
+
+    def _fit_goals(self, labels: Sequence[Example], goals: Mapping[str, float]) -> None:
+        self.goals, self.left_out = {}, {}
+        for metric, weight in sorted(goals.items()):
+            own = weighted([label for label in labels if label.metric == metric])
+            if self.people is not None:
+                own = [replace(label, flip=self.people.heard(label.rater)) for label in own]
+            try:
+                self.goals[metric] = learn_goal(own, self.read_first(own), weight)
+            except NoGoal as reason:
+                self.left_out[metric] = (weight, str(reason))
+
+    def _fit_preferences(self, examples: Sequence[Example], settings: RewardSettings, seed: int, ask: Ask | None) -> list[float]:
         lessons = weighted(examples)
         if not lessons:
             return []
@@ -224,7 +275,7 @@ class RewardModel:
         known = [
             (replace(example, flip=float(self.likelihood.flip)), own)
             for example, own in zip(examples, scores, strict=True)
-            if not example.metric or example.metric in self.likelihood.figures
+            if not example.metric or example.metric in self.likelihood.metrics
         ]
         if not known:
             return []

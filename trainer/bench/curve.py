@@ -27,7 +27,7 @@ from trainer.evaluate import ask
 from trainer.examples import Example, believed, prompt_hash
 from trainer.generate import generate
 from trainer.inbox import Inbox
-from trainer.load import adapter_model
+from trainer.load import load_model
 from trainer.policy import AdapterModel
 from trainer.report import RewardReport, report
 from trainer.reward import RewardModel
@@ -51,7 +51,7 @@ def run(options: Options, settings: Settings, tell: Report) -> dict[str, Any]:
     runs = [(share, seed) for share in options.adversaries for seed in options.seeds]
     for done, (share, seed) in enumerate(runs):
         tell(f"{share:.0%} adversaries, seed {seed}", done / len(runs))
-        model = adapter_model(settings.model_copy(update={"seed": seed}), prepared(settings).path)
+        model = load_model(settings.model_copy(update={"seed": seed}), prepared(settings))
         votes = _votes(model, options, settings, share, seed)
         tested = gold_pairs(model, settings, options.pairs, seed)
         told = learning_curve(model, votes, tested, options.sizes, settings.train.reward, seed)
@@ -63,15 +63,20 @@ def run(options: Options, settings: Settings, tell: Report) -> dict[str, Any]:
         "machine": before,
         "figures": [figure.as_json() for figure in figures(raw)],
         "notes": [
-            f"Share of held-out pairs in which it finds the better answer; means of seeds {', '.join(map(str, options.seeds))}. The"
-            " aim is a logistic regression on the words' TF-IDF, taught the same votes."
+            f"Share of held-out pairs in which it finds the better answer, means of seeds {', '.join(map(str, options.seeds))};"
+            " the aim is a logistic regression on the words' TF-IDF, taught the same votes."
         ],
         "raw": raw,
     }
 
 
 def learning_curve(
-    model: AdapterModel, votes: Sequence[Vote], tested: Sequence[Example], sizes: Sequence[int], settings: RewardSettings, seed: int
+    model: AdapterModel,
+    votes: Sequence[Vote],
+    tested: Sequence[Example],
+    sizes: Sequence[int],
+    settings: RewardSettings,
+    seed: int,
 ) -> Iterator[RewardReport]:
     """For each size a model of its own, taught the first so many votes and tried on the same pairs; each as it is made."""
     for size in sizes:
@@ -121,9 +126,7 @@ def figures(raw: Sequence[dict[str, Any]]) -> list[Figure]:
         name = f"{votes} votes" + (f", {share:.0%} of the people adversaries" if share else "")
         values = ", ".join(f"{each['accuracy']:.3f}" for each in own)
         note = f"TF-IDF {fmean(each['tfidf'] for each in own):.3f}; by seed {values}"
-        found.append(
-            Figure(name, fmean(each["accuracy"] for each in own), fmean(each["tfidf"] for each in own), "least", note)
-        )
+        found.append(Figure(name, fmean(each["accuracy"] for each in own), fmean(each["tfidf"] for each in own), "least", note))
     return found
 
 
