@@ -176,5 +176,5 @@ def test_no_nuisance_moves_far_on_few_votes():
     likelihood.know(["resolved"])
     assert likelihood.prior().item() == 0
     likelihood.position.data.fill_(2.0)
-    likelihood.figures["resolved"].data[1] = 1.0
+    likelihood.figures["metric:resolved"].data[1] = 1.0
     assert likelihood.prior().item() == pytest.approx(2.0 + 0.5)
