@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ops.settings import RewardSettings
 from trainer.checkpoint import JUDGE, REWARD
+from trainer.effective import effective_labels
 from trainer.examples import Division, Example, believed, divide, lessons
 from trainer.inbox import Batch
 
@@ -17,11 +18,14 @@ class Curriculum:
 
     division: Division
     lessons: dict[str, tuple[Example, ...]]
+    effective: float
+    """New effective labels, see `trainer.effective`."""
 
 
 def curriculum(batch: Batch, settings: RewardSettings, seeds: Mapping[str, int]) -> Curriculum:
     """Each model learns from its own people's new votes and a replay of their older ones. ``seeds``: by the models' names."""
-    division = divide(believed(batch.votes), settings.judge_share)
+    examples = believed(batch.votes)
+    division = divide(examples, settings.judge_share)
     own = {REWARD: division.reward, JUDGE: division.judge}
     taught = {name: tuple(lessons(own[name], batch.new, settings.replay, seeds[name])) for name in own}
-    return Curriculum(division, taught)
+    return Curriculum(division, taught, effective_labels(examples, batch.new))

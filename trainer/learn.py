@@ -55,6 +55,8 @@ class Learnt:
     division: Division
     reward: Taught
     judge: Taught
+    effective: float
+    """New effective labels, see `trainer.effective`."""
 
     @property
     def lessons(self) -> dict[str, tuple[Example, ...]]:
@@ -85,14 +87,15 @@ def learn(
     plan = curriculum(batch, settings.reward, {name: seed_for(seed, cycle, name) for name in (REWARD, JUDGE)})
     division = plan.division
     if done is not None:
-        return Learnt(division, *(_recall(model, done / name, plan.lessons[name]) for name in (REWARD, JUDGE)))
+        reward, judge = (_recall(model, done / name, plan.lessons[name]) for name in (REWARD, JUDGE))
+        return Learnt(division, reward, judge, plan.effective)
     warm = before.state.divided_by == division.by
     sides = ((REWARD, before.reward, division.reward, division.judge), (JUDGE, before.judge, division.judge, division.reward))
     reward, judge = (
         _teach(
             RewardModel(model, name, source=folder if warm else None),
             plan.lessons[name],
-            unseen(others, own, MOST_TESTED),
+            unseen(others, own)[-MOST_TESTED:],
             division.golden,
             batch,
             settings,
@@ -100,7 +103,7 @@ def learn(
         )
         for name, folder, own, others in sides
     )
-    return Learnt(division, reward, judge)
+    return Learnt(division, reward, judge, plan.effective)
 
 
 def _teach(
