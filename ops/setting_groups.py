@@ -1,4 +1,4 @@
-"""The settings in groups, each a part of Plaudit: ``PLAUDIT_TRAIN__MIN_NEW_VOTES=64``, or ``[train]`` in ``plaudit.toml``."""
+"""The settings in groups, each a part of Plaudit: ``PLAUDIT_TRAIN__NICE=19``, or ``[train]`` in ``plaudit.toml``."""
 
 from __future__ import annotations
 

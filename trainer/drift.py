@@ -21,8 +21,8 @@ from trainer.spread import Spread
 FEWEST = 8
 """Held-out votes of a kind: with less, nothing is known of how well they are foretold."""
 
-NOISE = 2.0
-"""Standard errors that a rise has to be above."""
+NOISE = 3.0
+"""Standard errors that a rise has to be above: it is looked at several times between two commits."""
 
 
 @dataclass(frozen=True)
