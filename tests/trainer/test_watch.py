@@ -86,6 +86,15 @@ def test_a_poll_that_cannot_change_anything_looks_at_nothing(settings, looks):
     assert looks == [50, 60]
 
 
+def test_the_models_are_not_asked_again_about_a_few_votes(settings, monkeypatch):
+    asked = []
+    monkeypatch.setattr(Watch, "_ask", lambda self, examples, batch: asked.append(len(batch.new)))
+    watch = Watch(settings(min_effective_labels=25), LATER)
+    for new in range(10, 24):
+        assert watch.trigger(batch(new)) is None
+    assert asked == [10, 20]
+
+
 def turned(facts: list[Event]) -> list[Event]:
     """The same people on the same answers, of the opposite taste."""
 
