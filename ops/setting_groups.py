@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -9,6 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 from ops.hours import parse_hours
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+
+METRIC = re.compile(r"[a-z][a-z0-9_]{0,39}")
+"""Of a score, see `feedback.events.Score`."""
+
+MOST_GOALS, MOST_WEIGHT = 8, 10.0
 
 
 class _Group(BaseModel):
@@ -91,6 +97,24 @@ class RewardSettings(_Group):
         default=400, ge=0, description="Older examples beside new ones: as many as these, but at least so many; 0: none."
     )
     judge_share: float = Field(default=1 / 3, gt=0, lt=1, description="Share of the raters whom only the judge sees.")
+    goals: dict[str, float] = Field(
+        default={},
+        description="Style goals by a score's metric: what a standard deviation more of it is worth in PPO's and RLOO's reward, "
+        "in nats of preference; below 0: less is wanted, 0: only measured. The gates ask for preferences alone: no goal buys "
+        "what people dislike.",
+    )
+
+    @field_validator("goals")
+    @classmethod
+    def _goals_are_metrics_with_weights(cls, goals: dict[str, float]) -> dict[str, float]:
+        if len(goals) > MOST_GOALS:
+            raise ValueError(f"at most {MOST_GOALS} goals, here are {len(goals)}")
+        for metric, weight in goals.items():
+            if not METRIC.fullmatch(metric):
+                raise ValueError(f"{metric!r} is no score's metric: a to z first, then a to z, 0 to 9 and _, at most 40 in all")
+            if not abs(weight) <= MOST_WEIGHT:  # and NaN
+                raise ValueError(f"the weight of {metric!r} is {weight}: it takes one from {-MOST_WEIGHT:g} to {MOST_WEIGHT:g}")
+        return goals
 
 
 class PpoSettings(_Group):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ops.settings import RewardSettings
 from trainer.checkpoint import JUDGE, REWARD
 from trainer.effective import effective_labels
-from trainer.examples import Division, Example, believed, divide, lessons
+from trainer.examples import Division, Example, believed, divide, lessons, parted
 from trainer.inbox import Batch
 
 
@@ -23,9 +23,18 @@ class Curriculum:
 
 
 def curriculum(batch: Batch, settings: RewardSettings, seeds: Mapping[str, int]) -> Curriculum:
-    """Each model learns from its own people's new votes and a replay of their older ones. ``seeds``: by the models' names."""
+    """Each model learns from its own people's new votes and a replay of their older ones; scores of goals, which an application
+    may give to every answer, have a replay of their own. ``seeds``: by the models' names.
+    """
     examples = believed(batch.votes)
     division = divide(examples, settings.judge_share)
     own = {REWARD: division.reward, JUDGE: division.judge}
-    taught = {name: tuple(lessons(own[name], batch.new, settings.replay, seeds[name])) for name in own}
-    return Curriculum(division, taught, effective_labels(examples, batch.new))
+    taught = {
+        name: tuple(
+            example
+            for part in parted(own[name], settings.goals)
+            for example in lessons(part, batch.new, settings.replay, seeds[name])
+        )
+        for name in own
+    }
+    return Curriculum(division, taught, effective_labels(parted(examples, settings.goals)[0], batch.new))

@@ -16,7 +16,7 @@ from trainer.budget import is_shortage
 from trainer.checkpoint import JUDGE, REWARD, Loaded
 from trainer.drift import drift_of, nats_by_kind
 from trainer.effective import effective_labels
-from trainer.examples import Example, believed, divide, unseen
+from trainer.examples import Example, believed, divide, parted, unseen
 from trainer.inbox import Batch
 from trainer.load import load_model
 from trainer.record import Trigger
@@ -57,7 +57,7 @@ class Watch:
         if count < self._next and not promoted:
             return None
         examples = believed(batch.votes)
-        effective = effective_labels(examples, self.fresh(batch))
+        effective = effective_labels(parted(examples, train.reward.goals)[0], self.fresh(batch))
         metrics.EFFECTIVE_LABELS.set(effective)
         if effective >= train.min_effective_labels:
             return "labels"
