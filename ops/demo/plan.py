@@ -37,7 +37,7 @@ def demo_settings(data_dir: Path, models_dir: Path, port: int, plan: Plan) -> Se
         seed=plan.seed,
         metrics_port_trainer=port + 1,
         metrics_port_controller=port + 2,
-        train={"min_new_votes": plan.votes_per_cycle, "poll_s": 0.5, "nice": 0},
+        train={"min_new_votes": plan.votes_per_cycle, "min_effective_labels": 1, "poll_s": 0.5, "nice": 0},
         rollout={
             "poll_s": 0.5,
             "non_inferior": ["duel"],
