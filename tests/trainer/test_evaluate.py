@@ -36,7 +36,7 @@ def test_only_questions_that_nobody_is_asked_are_evaluated_on():
 def test_a_model_whose_truth_is_not_known_is_not_evaluated(tmp_path, tiny_folder):
     settings = load_settings(data_dir=tmp_path, model=str(tiny_folder))
     write(settings.models_dir / slug(str(tiny_folder)), ModelRef("tiny", str(tiny_folder), "digest"), extra={})
-    with pytest.raises(Exception, match="only the starter model"):
+    with pytest.raises(Exception, match="simulated people for smollm2 and starter only"):
         run_evaluation(settings, "base", "base", 10)
 
 
