@@ -113,3 +113,8 @@ def buckets(lengths: Tensor, token_budget: int) -> Iterator[Tensor]:
         cuts.append(starts[cuts[-1]])
     for stop, start in zip(cuts[-2::-1], cuts[:0:-1], strict=True):
         yield order[start:stop]
+
+
+def gathered(states: Tensor, positions: Tensor) -> Tensor:
+    """(b, L, H) states at the positions (b, t): (b, t, H)."""
+    return states.gather(1, positions[:, :, None].expand(-1, -1, states.shape[-1]))

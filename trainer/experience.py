@@ -16,7 +16,8 @@ class Experience:
     """B sequences; tensors (B, T), on the model's device.
 
     old_logprobs: the policy's own, in nats, before the update. weights: of each token in the policy's loss; None when the
-    sampler gave no logprobs. values, returns: None without a critic; values also while it warms up.
+    sampler gave no logprobs. values, returns: None without a critic; values also while it warms up. base_states: (B, T, H), see
+    `trainer.policy.BaseView`; None where nothing holds the policy to the sharpened base.
     """
 
     batch: TokenBatch
@@ -25,6 +26,7 @@ class Experience:
     weights: Tensor | None = None
     values: Tensor | None = None
     returns: Tensor | None = None
+    base_states: Tensor | None = None
 
     @property
     def mask(self) -> Tensor:
@@ -49,7 +51,7 @@ class Experience:
         def cut(tensor: Tensor) -> Tensor:
             return tensor[rows, : batch.longest_response]
 
-        optional = (None if each is None else cut(each) for each in (self.weights, self.values, self.returns))
+        optional = (None if each is None else cut(each) for each in (self.weights, self.values, self.returns, self.base_states))
         return Experience(batch, cut(self.old_logprobs), cut(self.advantages), *optional)
 
     def minibatches(self, count: int, random: torch.Generator) -> Iterator[Experience]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from feedback.events import BASE
-from trainer.batches import TokenBatch, buckets
+from trainer.batches import TokenBatch, buckets, gathered
 from trainer.policy import AdapterModel
 from trainer.surprise import COUNT, surprises_of
 
@@ -57,14 +57,9 @@ def readings(model: AdapterModel, answers: Sequence[Answer]) -> Tensor:
         at, mask = part.response_positions, part.response_mask
         count = part.response_lengths.clamp(min=1)[:, None]
         both = [inner[depth] for depth in depths(len(inner) - 1)]
-        means = [torch.where(mask[:, :, None], _at(states, at).float(), 0).sum(1) / count for states in both]
-        found[rows] = torch.cat([*means, surprises_of(model, part, _at(inner[-1], at - 1), mask)], 1)
+        means = [torch.where(mask[:, :, None], gathered(states, at).float(), 0).sum(1) / count for states in both]
+        found[rows] = torch.cat([*means, surprises_of(model, part, gathered(inner[-1], at - 1), mask)], 1)
     return found
-
-
-def _at(states: Tensor, positions: Tensor) -> Tensor:
-    """(b, L, H) states at the positions (b, t): (b, t, H)."""
-    return states.gather(1, positions[:, :, None].expand(-1, -1, states.shape[-1]))
 
 
 class Reader:

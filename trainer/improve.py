@@ -207,7 +207,7 @@ class _Loop:
         with torch.no_grad():
             logprobs, entropy = model.response_logprobs(POLICY, batch, with_entropy=True)
             if self._reference == BASE:
-                ref_logprobs, _ = model.base_logprobs(batch)
+                ref_logprobs = model.base_view(batch).logprobs
             else:
                 ref_logprobs = model.response_logprobs(self._reference, batch)
         shaped = self._shape(scores, batch.response_lengths, torch.tensor([s.ended for s in samples], device=scores.device))
@@ -224,16 +224,18 @@ class _Loop:
         }
         if settings.kl_target is not None:
             self.kl_coef = ppo.next_kl_coef(self.kl_coef, kl, target=settings.kl_target, samples=len(samples))
+        base_states = model.base_view(batch).states if settings.sharp_kl_coef else None
         weights, details = self._weights(samples, logprobs, mask)
         metrics |= details
         if self._critic is None:
             advantages = ppo.leave_one_out(rewards.sum(1), settings.samples_per_prompt)[:, None].expand_as(rewards)
-            return Experience(batch, logprobs, ppo.masked_whiten(advantages, mask), weights), metrics
+            return Experience(batch, logprobs, ppo.masked_whiten(advantages, mask), weights, base_states=base_states), metrics
         returns = ppo.gae(rewards, torch.zeros_like(rewards), mask, gamma=settings.gamma, lam=1.0)
         values = self._values(batch, returns)
         advantages = ppo.gae(rewards, values, mask, gamma=settings.gamma, lam=settings.lam)
         metrics["value/explained_variance"] = ppo.explained_variance(values, returns, mask)
-        return Experience(batch, logprobs, ppo.masked_whiten(advantages, mask), weights, values, returns), metrics
+        advantages = ppo.masked_whiten(advantages, mask)
+        return Experience(batch, logprobs, advantages, weights, values, returns, base_states), metrics
 
     def _shape(self, scores: Tensor, lengths: Tensor, ended: Tensor) -> Tensor:
         settings = self._settings

@@ -14,6 +14,7 @@ from trainer.experience import Experience
 from trainer.parallel import ALONE, Crew
 from trainer.policy import AdapterModel
 from trainer.ppo import LOSS_METRICS, masked_mean, ppo_policy_loss, value_loss
+from trainer.vocabulary import picked, sharp_kl
 
 POLICY, VALUE, REWARD = "policy", "value", "reward"
 
@@ -156,11 +157,10 @@ class Learner:
 
     def _logprobs(self, part: Experience) -> tuple[Tensor, Tensor | None]:
         """The policy's, and with settings.sharp_kl_coef its KL from the sharpened base where that is sure of what comes next."""
-        settings = self._settings
-        if not settings.sharp_kl_coef:
+        if part.base_states is None:
             return self._model.response_logprobs(POLICY, part.batch), None
-        how = {"temperature": settings.sharp_temperature, "most_entropy": settings.sharp_entropy}
-        return self._model.logprobs_and_sharp_kl(POLICY, part.batch, **how)
+        how = {"temperature": self._settings.sharp_temperature, "most_entropy": self._settings.sharp_entropy}
+        return logprobs_and_sharp_kl(self._model, POLICY, part.batch, part.base_states, **how)
 
     def _learn_values(self, minibatch: Experience) -> Metrics:
         """One optimizer step of the critic; without old values there is nothing to clip to."""
@@ -210,3 +210,20 @@ class Learner:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingDiverged(f"{what}: loss {loss}, gradient norm {norm}")
         return norm
+
+
+def logprobs_and_sharp_kl(
+    model: AdapterModel, name: str, batch: TokenBatch, base_states: Tensor, *, temperature: float, most_entropy: float
+) -> tuple[Tensor, Tensor]:
+    """The response tokens' logprobs, and at each `trainer.vocabulary.sharp_kl` from the base, whose states (B, T, H) are given:
+    (B, T) each, 0 past a response's end.
+    """
+    logprobs = torch.zeros(len(batch), batch.longest_response, device=model.device)
+    kls = torch.zeros_like(logprobs)
+    for where, tokens, states in model.foretold(name, batch.to(model.device)):
+        logs = model.logits(states).log_softmax(-1)  # (N, V), N response tokens
+        with torch.no_grad():
+            base_logits = model.logits(base_states[where])
+        logprobs = logprobs.index_put(where, picked(logs, tokens))
+        kls = kls.index_put(where, sharp_kl(logs, base_logits, temperature=temperature, most_entropy=most_entropy))
+    return logprobs, kls

@@ -11,6 +11,7 @@ import copy
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, overload
 
@@ -22,8 +23,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from feedback.events import BASE
 from trainer.adapter_files import AdapterFileError, AdapterFiles
-from trainer.batches import TokenBatch, buckets
+from trainer.batches import TokenBatch, buckets, gathered
 from trainer.supported import ModelUnsupported, check_logits, linear_layers
+from trainer.vocabulary import entropy, picked
 
 __all__ = ["BASE", "AdapterModel", "ModelUnsupported", "PolicyError", "TokenBatch"]
 
@@ -35,6 +37,18 @@ _TOKENS_PER_PASS_ELSEWHERE = 16_384
 
 class PolicyError(ValueError):
     """An adapter that is not there, or does not fit the model."""
+
+
+@dataclass(frozen=True)
+class BaseView:
+    """What the base says of a batch, on the model's device: of each response token its states (B, T, H) before it, in the
+    model's precision, its logprobs and its entropies (B, T) in nats; 0 past a response's end.
+    """
+
+    batch: TokenBatch
+    states: Tensor
+    logprobs: Tensor
+    entropies: Tensor
 
 
 class AdapterModel:
@@ -53,7 +67,7 @@ class AdapterModel:
         self._active = BASE
         self._depth = 0
         self._trained: frozenset[str] = frozenset()
-        self._base_said: tuple[TokenBatch, Tensor, Tensor] | None = None
+        self._base_view: BaseView | None = None
         check_logits(model)
 
     @classmethod
@@ -235,49 +249,36 @@ class AdapterModel:
         batch = batch.to(self.device)
         logprobs = torch.zeros(len(batch), batch.longest_response, device=self.device)
         entropies = torch.zeros_like(logprobs)
-        for rows, part, states in self._states(name, batch, before=True):
-            mask = part.response_mask
-            logs = self.head(states[mask]).float().log_softmax(-1)  # (N, V), N response tokens
-            picked = logs.gather(1, part.responses[mask][:, None])[:, 0]
-            where = (rows[:, None].expand_as(mask)[mask], mask.nonzero()[:, 1])
-            logprobs = logprobs.index_put(where, picked)
+        for where, tokens, states in self.foretold(name, batch):
+            logs = self.logits(states).log_softmax(-1)  # (N, V), N response tokens
+            logprobs = logprobs.index_put(where, picked(logs, tokens))
             if with_entropy:
-                entropies = entropies.index_put(where, -(logs.exp() * logs).sum(-1))
+                entropies = entropies.index_put(where, entropy(logs))
         return (logprobs, entropies) if with_entropy else logprobs
 
-    def logprobs_and_sharp_kl(
-        self, name: str, batch: TokenBatch, *, temperature: float, most_entropy: float
-    ) -> tuple[Tensor, Tensor]:
-        """`response_logprobs`, and at each token the KL (nats) of adapter ``name`` from the base at ``temperature``: (B, T) each.
-
-        The KL is over the whole vocabulary, and 0 where the base's entropy (at temperature 1) is above ``most_entropy`` nats.
-        """
-        batch = batch.to(self.device)
-        logprobs = torch.zeros(len(batch), batch.longest_response, device=self.device)
-        kls = torch.zeros_like(logprobs)
-        with torch.no_grad():
-            base = list(self._states(BASE, batch, before=True))
-        for (rows, part, states), (_, _, theirs) in zip(self._states(name, batch, before=True), base, strict=True):
-            mask = part.response_mask
-            logs = self.head(states[mask]).float().log_softmax(-1)  # (N, V), N response tokens
-            with torch.no_grad():
-                logits = self.head(theirs[mask]).float()
-                plain, sharp = logits.log_softmax(-1), (logits / temperature).log_softmax(-1)
-                sure = -(plain.exp() * plain).sum(-1) <= most_entropy
-            where = (rows[:, None].expand_as(mask)[mask], mask.nonzero()[:, 1])
-            logprobs = logprobs.index_put(where, logs.gather(1, part.responses[mask][:, None])[:, 0])
-            kls = kls.index_put(where, (logs.exp() * (logs - sharp)).sum(-1) * sure)
-        return logprobs, kls
-
     @torch.no_grad()
-    def base_logprobs(self, batch: TokenBatch) -> tuple[Tensor, Tensor]:
-        """The base's `response_logprobs` with entropies. Those of the last batch are kept: the base is frozen, and of the same
-        answers both the reward (see `trainer.surprise`) and the KL ask for them.
+    def base_view(self, batch: TokenBatch) -> BaseView:
+        """What the base says of the answers. That of the last batch is kept: the base is frozen, and of the same answers the
+        reward (see `trainer.surprise`) and both KLs ask for it.
         """
         batch = batch.to(self.device)
-        if self._base_said is None or not self._base_said[0].equals(batch):
-            self._base_said = (batch, *self.response_logprobs(BASE, batch, with_entropy=True))
-        return self._base_said[1:]
+        if self._base_view is None or not self._base_view.batch.equals(batch):
+            shape = (len(batch), batch.longest_response)
+            view = BaseView(
+                batch,
+                torch.zeros(*shape, self.hidden_size, dtype=self.dtype, device=self.device),
+                torch.zeros(shape, device=self.device),
+                torch.zeros(shape, device=self.device),
+            )
+            for where, tokens, states in self.foretold(BASE, batch):
+                logs = self.logits(states).log_softmax(-1)
+                view.states[where], view.logprobs[where], view.entropies[where] = states, picked(logs, tokens), entropy(logs)
+            self._base_view = view
+        return self._base_view
+
+    def logits(self, states: Tensor) -> Tensor:
+        """(N, V) float32 from the decoder's last states (N, H)."""
+        return self.head(states).float()
 
     def response_states(self, name: str, batch: TokenBatch, *, before: bool = False) -> Tensor:
         """The decoder's last hidden state at every response token: (B, T, H) float32, 0 past a response's end.
@@ -286,8 +287,9 @@ class AdapterModel:
         """
         batch = batch.to(self.device)
         result = torch.zeros(len(batch), batch.longest_response, self.hidden_size, device=self.device)
-        for rows, part, states in self._states(name, batch, before=before):
+        for rows, part, hidden in self._hidden(name, batch):
             mask = part.response_mask
+            states = gathered(hidden, part.response_positions - int(before))
             result = result.index_put((rows[:, None].expand_as(mask)[mask], mask.nonzero()[:, 1]), states[mask].float())
         return result
 
@@ -297,12 +299,14 @@ class AdapterModel:
         """
         for rows, part, hidden in self._hidden(name, batch.to(self.device)):
             first = part.prompt_lengths[:, None] - 1
-            yield rows, part, _at(hidden, torch.cat([first, part.response_positions], 1))
+            yield rows, part, gathered(hidden, torch.cat([first, part.response_positions], 1))
 
-    def _states(self, name: str, batch: TokenBatch, *, before: bool) -> Iterator[tuple[Tensor, TokenBatch, Tensor]]:
-        """Bucket by bucket: its row numbers, its part of the batch, and the states (b, t, H) at its response tokens."""
+    def foretold(self, name: str, batch: TokenBatch) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor, Tensor]]:
+        """Bucket by bucket of its N response tokens: row and column in (B, T), the tokens (N,), the states (N, H) before them."""
         for rows, part, hidden in self._hidden(name, batch):
-            yield rows, part, _at(hidden, part.response_positions - int(before))
+            mask = part.response_mask
+            states = gathered(hidden, part.response_positions - 1)[mask]
+            yield (rows[:, None].expand_as(mask)[mask], mask.nonzero()[:, 1]), part.responses[mask], states
 
     def _hidden(self, name: str, batch: TokenBatch) -> Iterator[tuple[Tensor, TokenBatch, Tensor]]:
         for rows in buckets(batch.lengths, self.tokens_per_pass):
@@ -383,8 +387,3 @@ class AdapterModel:
             for part in (layer.lora_A, layer.lora_B):
                 for name, module in part.items():
                     module.weight.requires_grad_(name in self._trained)
-
-
-def _at(states: Tensor, positions: Tensor) -> Tensor:
-    """(b, L, H) states at the positions (b, t): (b, t, H)."""
-    return states.gather(1, positions[:, :, None].expand(-1, -1, states.shape[-1]))

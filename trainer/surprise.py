@@ -12,6 +12,7 @@ from torch import Tensor
 from feedback.events import BASE
 from trainer.batches import TokenBatch
 from trainer.policy import AdapterModel
+from trainer.vocabulary import entropy, picked
 
 COUNT = 4
 """Mean and least of a token's log-probability, and both of its excess: log-probability plus the entropy of its place."""
@@ -33,19 +34,20 @@ def readings(model: AdapterModel, batch: TokenBatch) -> tuple[Tensor, Tensor]:
 
 
 def surprises(model: AdapterModel, batch: TokenBatch) -> Tensor:
-    """(B, `COUNT`), see `readings`. Its pass through the base is shared, see `AdapterModel.base_logprobs`."""
+    """(B, `COUNT`), see `readings`. Its pass through the base is shared, see `AdapterModel.base_view`."""
     batch = batch.to(model.device)
     if not batch.longest_response:
         return torch.zeros(len(batch), COUNT, device=model.device)
-    return _columns(*model.base_logprobs(batch), batch.response_mask)
+    said = model.base_view(batch)
+    return _columns(said.logprobs, said.entropies, batch.response_mask)
 
 
 def surprises_of(model: AdapterModel, part: TokenBatch, before: Tensor, mask: Tensor) -> Tensor:
     """(b, `COUNT`) from the states (b, t, H) that each token is foretold from. mask: (b, t)."""
-    logs = model.head(before[mask]).float().log_softmax(-1)  # (N, V), N response tokens
+    logs = model.logits(before[mask]).log_softmax(-1)  # (N, V), N response tokens
     logprobs, entropies = torch.zeros_like(mask, dtype=torch.float32), torch.zeros_like(mask, dtype=torch.float32)
-    logprobs[mask] = logs.gather(1, part.responses[mask][:, None])[:, 0]
-    entropies[mask] = -(logs.exp() * logs).sum(-1)
+    logprobs[mask] = picked(logs, part.responses[mask])
+    entropies[mask] = entropy(logs)
     return _columns(logprobs, entropies, mask)
 
 

@@ -1,0 +1,27 @@
+"""Mathematics over a whole vocabulary: log-probabilities of tokens, entropies, the KL from a sharpened base. Pure."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def picked(logs: Tensor, tokens: Tensor) -> Tensor:
+    """(N,) of the log-probabilities (N, V), those of the tokens (N,)."""
+    return logs.gather(1, tokens[:, None])[:, 0]
+
+
+def entropy(logs: Tensor) -> Tensor:
+    """(N,) nats, of the distributions whose log-probabilities are (N, V)."""
+    return -(logs.exp() * logs).sum(-1)
+
+
+def sharp_kl(logs: Tensor, base_logits: Tensor, *, temperature: float, most_entropy: float) -> Tensor:
+    """(N,) nats: the KL of distributions with log-probabilities (N, V) from the base's at ``temperature``.
+
+    0 where the base's entropy (at temperature 1) is above ``most_entropy`` nats.
+    """
+    with torch.no_grad():
+        sure = entropy(base_logits.log_softmax(-1)) <= most_entropy
+        sharp = (base_logits / temperature).log_softmax(-1)
+    return (logs.exp() * (logs - sharp)).sum(-1) * sure
