@@ -55,6 +55,12 @@ PLANS = {
         cycle_seconds=900.0,
         evaluation_prompts=256,
         evaluation_seconds=240.0,
+        settings={
+            # Answers as various as those that it learns from, and as long; fewer tell less, longer ones cost more.
+            "sampling": {"pair_temperature": 1.0, "max_tokens": 80},
+            # Shorter answers are what these people ask for; what says nothing is for other gates to see.
+            "train": {"rollouts": "local", "ppo": {"time_budget_s": 600.0}, "gates": {"min_length_ratio": 0.1}},
+        },
     ),
 }
 """By the setting ``model``."""
