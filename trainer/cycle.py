@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 import structlog
 import torch
+from transformers import AutoConfig
 
 from feedback.events import BASE
 from feedback.log import EventLog, LogUnavailable, TopicReader
@@ -42,7 +43,6 @@ from trainer.probes.personal import conversations
 from trainer.record import CycleRecord, Outcome
 from trainer.reward import LONGEST_PROMPT, encode_prompt
 from trainer.rollouts import EngineRollouts, LocalRollouts, RolloutSource, with_fallback
-from trainer.supported import dtype_of
 from trainer.tracker import Tracker, tracking
 from trainer.trial import CHAMPION, POLICY, Standards, Trial, divide_prompts
 
@@ -275,10 +275,15 @@ def _model(settings: Settings, path: str) -> AdapterModel:
         path,
         rank=settings.train.lora_rank,
         alpha=settings.train.lora_alpha,
-        dtype=dtype_of(path),
+        dtype=_dtype(path),
         device="cuda" if torch.cuda.is_available() else "cpu",
         seed=settings.seed,
     )
+
+
+def _dtype(path: str) -> torch.dtype:
+    """What the model's own configuration says, float32 where it says nothing."""
+    return AutoConfig.from_pretrained(path, local_files_only=True).dtype or torch.float32
 
 
 def _show(step: dict[str, float]) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -85,12 +86,16 @@ def _form(model: AdapterModel, part: TokenBatch, states: Tensor) -> Tensor:
     return torch.stack([length, (end - UNFINISHED).clamp(min=0)], 1) * (part.response_lengths > 0)[:, None]
 
 
+_known: WeakKeyDictionary[AdapterModel, OrderedDict[Answer, Tensor]] = WeakKeyDictionary()
+"""What has been read with each model, by all of its readers."""
+
+
 class Reader:
-    """`readings` of answers, each made once while it is remembered."""
+    """`readings` of answers, each made once while it is remembered: reward model and judge read the same ones."""
 
     def __init__(self, model: AdapterModel, kept: int = KEPT) -> None:
         self._model, self._kept = model, kept
-        self.known: OrderedDict[Answer, Tensor] = OrderedDict()
+        self.known = _known.setdefault(model, OrderedDict())
 
     def __call__(self, answers: Sequence[Answer]) -> Tensor:
         """(B, F)"""

@@ -27,6 +27,8 @@ class Plan:
     rollout_votes: int = 200
     """At most so many votes on one challenger before the demo goes on without a decision."""
     rollout_seconds: float = 120.0
+    trickle_seconds: float = 2.0
+    """While the trainer learns, somebody asks something about once in so long."""
     seconds: float = 660.0
     """The people talk and vote no longer than so; no new training cycle starts that could not end by then."""
     cycle_seconds: float = 200.0
@@ -51,6 +53,7 @@ PLANS = {
         votes_per_cycle=300,
         rollout_votes=100,
         rollout_seconds=240.0,
+        trickle_seconds=20.0,
         seconds=1440.0,
         cycle_seconds=900.0,
         evaluation_prompts=256,

@@ -32,11 +32,10 @@ from ops.up import readiness, running, stop_on_signals
 _DECIDED = ("CHAMPION", "RETIRED", "ROLLED_BACK", "EXPIRED", "REFUSED", "REJECTED")
 """States of an adapter (`ops.lineage`) in which its rollout is over."""
 
+_POLL_S = 0.5
+
 _EVALUATION_EXTRA_S = 120.0
 """For what cannot be cut short: loading the model, the first questions."""
-
-_TRICKLE_S = 2.0
-"""While the trainer learns, somebody asks something about once in so many seconds."""
 
 
 @dataclass
@@ -93,7 +92,7 @@ class Demo:
         while True:
             self._facts.refresh()
             self._evidence = controller.status()
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(_POLL_S)
 
     def _another_cycle_fits(self) -> bool:
         votes_left = self._plan.votes - self._crowd.tally.votes
@@ -115,14 +114,17 @@ class Demo:
         """The adapter the next cycle publishes with every gate passed; None when it publishes none."""
         cycles = len(self._facts.cycles())
         with self._stages.stage("training"):
-            deadline = time.monotonic() + self._seconds_left()
+            next_chat = time.monotonic()
+            deadline = next_chat + self._seconds_left()
             while len(self._facts.cycles()) == cycles:
                 if time.monotonic() > deadline:
                     if cycles:
                         return None  # what the cycles before it reached is there to be told
                     raise CommandError(f"no training cycle ended within {self._plan.seconds:.0f} s; see {self._settings.run_dir}")
-                await self._crowd.chat()
-                await asyncio.sleep(_TRICKLE_S)
+                if time.monotonic() >= next_chat:
+                    await self._crowd.chat()
+                    next_chat = time.monotonic() + self._plan.trickle_seconds
+                await asyncio.sleep(_POLL_S)
         latest = self._facts.cycles()[-1]
         return str(latest["adapter"]) if latest["outcome"] == "published" else None
 
