@@ -13,9 +13,10 @@ from feedback.events import BASE
 from ops.domain.domain import Domain
 from ops.domain.known import domain_of
 from ops.domain.starter import STARTER
+from ops.errors import CommandError
 from ops.evidence.intervals import wilson
 from ops.models import prepared
-from ops.registry import Registry
+from ops.registry import AdapterRefused, Registry
 from ops.settings import Settings
 from trainer.generate import generate
 from trainer.policy import AdapterModel
@@ -39,10 +40,7 @@ def run_evaluation(
     """
     started, ref = clock(), prepared(settings)
     domain = domain_of(ref.name)
-    registry = Registry(settings.adapters_dir)
-    folders = {
-        name: None if adapter == BASE else registry.path(adapter) for name, adapter in (("final", champion), ("initial", initial))
-    }
+    folders = {"final": _folder(settings, champion), "initial": _folder(settings, initial)}
     model = _model(ref.path, folders)
     asked = ask(prompts, settings.seed, domain)
     said: dict[str, list[str]] = {name: [] for name in folders}
@@ -73,6 +71,18 @@ def answers(
     """What each adapter (None: the base) says to each question."""
     model = _model(model_path, adapters)
     return _said(model, adapters, asked, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed)
+
+
+def _folder(settings: Settings, adapter: str) -> Path | None:
+    """Of an adapter that may be loaded; None for "base"."""
+    if adapter == BASE:
+        return None
+    registry = Registry(settings.adapters_dir)
+    try:
+        registry.verify(adapter, settings.engine.max_lora_rank)
+    except (AdapterRefused, LookupError) as error:
+        raise CommandError(str(error)) from error
+    return registry.path(adapter)
 
 
 def _model(path: str, adapters: Mapping[str, Path | None]) -> AdapterModel:

@@ -17,4 +17,4 @@ def domain_of(model: str) -> Domain:
         return DOMAINS[model]
     except KeyError:
         known = " and ".join(sorted(DOMAINS))
-        raise CommandError(f"--model={model}: there are simulated people for {known} only") from None
+        raise CommandError(f"model {model!r}: there are simulated people for {known} only") from None

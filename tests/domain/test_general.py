@@ -114,7 +114,7 @@ def test_people_of_a_domain_ask_its_questions_and_the_same_seed_is_the_same_pers
 
 def test_every_model_that_has_people_has_its_own_domain_and_any_other_is_refused_in_one_line():
     assert {name: domain_of(name) for name in DOMAINS} == {"starter": STARTER, "smollm2": GENERAL}
-    with pytest.raises(CommandError, match=r"^--model=smolm2: there are simulated people for smollm2 and starter only$"):
+    with pytest.raises(CommandError, match=r"^model 'smolm2': there are simulated people for smollm2 and starter only$"):
         domain_of("smolm2")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import math
 
 import pytest
 
-from ops.crowd import Crowd
+from ops.crowd import Crowd, Tally
 from ops.demo.plan import PLANS, Plan, demo_settings, plan_of
 from ops.demo.report import closing_line
+from ops.demo.run import Demo, Stages
 from ops.domain.general.domain import GENERAL
 from ops.domain.known import DOMAINS
 from ops.domain.people import crowd
@@ -27,7 +29,7 @@ def test_there_is_a_plan_for_every_model_that_has_people():
 
 
 def test_a_model_that_nobody_knows_is_refused_in_one_line():
-    with pytest.raises(CommandError, match=r"^--model=gpt2: there are simulated people for smollm2 and starter only$"):
+    with pytest.raises(CommandError, match=r"^model 'gpt2': there are simulated people for smollm2 and starter only$"):
         plan_of("gpt2", 0, "taste")
 
 
@@ -69,6 +71,30 @@ def test_nobody_begins_a_vote_when_the_time_for_it_is_over():
         return crowd_of_one
 
     assert asyncio.run(vote()).tally.requests == 0
+
+
+class Votes:
+    """A crowd that votes at once, or not at all when its time is over."""
+
+    def __init__(self) -> None:
+        self.tally, self.asked = Tally(), 0
+
+    async def vote(self, votes: int, concurrency: int = 16, seconds: float = math.inf) -> None:
+        self.asked += votes
+        self.tally.votes += votes if seconds > 0 else 0
+
+
+class NoCycles:
+    def cycles(self) -> list[dict[str, object]]:
+        return []
+
+
+@pytest.mark.parametrize(("spent", "votes"), [(0.0, 350), (660.0, 0)])
+def test_people_vote_no_longer_than_the_plan_says(tmp_path, spent, votes):
+    plan, people, stages = plan_of("starter", 0, "taste"), Votes(), Stages()
+    stages.started -= spent
+    asyncio.run(Demo(settings_of(plan, tmp_path), plan, people, NoCycles(), stages)._gather())  # type: ignore[arg-type]
+    assert (people.asked, people.tally.votes) == (350, votes)
 
 
 def test_the_closing_line_ends_with_what_the_domain_tells():
