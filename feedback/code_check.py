@@ -43,7 +43,7 @@ NO_CODE = "no code in the answer"
 RATER = "code-check"
 """Who judged: this file, not a person. Its judgements are of source ``imported``."""
 
-_JAIL = Path(__file__).with_name("code_jail.py")
+JAIL = Path(__file__).with_name("code_jail.py")
 _LONGEST = 200_000
 _KEPT = 10_000
 _FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<fence>`{3,}|~{3,})[ \t]*(?P<info>[^\n`]*)$")
@@ -91,7 +91,7 @@ class CodeVerdict:
         return (*parsed, Score(metric=PASSED, value=float(self.run.outcome == "passed"), boolean=True))
 
 
-def check_answer(answer: str, tests: str | None = None, limits: Limits = Limits()) -> CodeVerdict | None:
+def check_answer(answer: str, tests: str | None = None, limits: Limits = Limits(), jail: Path = JAIL) -> CodeVerdict | None:
     """The verdict on an answer; None when it has no Python in it, and no tests ask for any."""
     blocks = python_blocks(answer)
     if not blocks:
@@ -100,7 +100,7 @@ def check_answer(answer: str, tests: str | None = None, limits: Limits = Limits(
     error = parse_error(code)
     if error or not tests:
         return CodeVerdict(code, error)
-    return CodeVerdict(code, error, run_tests(code, tests, limits))
+    return CodeVerdict(code, error, run_tests(code, tests, limits, jail))
 
 
 def python_blocks(answer: str) -> list[str]:
@@ -139,7 +139,7 @@ def parse_error(code: str) -> str:
     return ""
 
 
-def run_tests(code: str, tests: str, limits: Limits = Limits()) -> TestRun:
+def run_tests(code: str, tests: str, limits: Limits = Limits(), jail: Path = JAIL) -> TestRun:
     """The code, then the tests in its namespace, then every function there that is called ``test_…``; see above."""
     token, started = secrets.token_hex(16), time.monotonic()
     job = {"code": code, "tests": tests, "token": token, "cpu_s": limits.cpu_s}
@@ -150,7 +150,7 @@ def run_tests(code: str, tests: str, limits: Limits = Limits()) -> TestRun:
         reading, told = os.pipe()
         try:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-X", "utf8", str(_JAIL), str(told)],
+                [sys.executable, "-I", "-S", "-X", "utf8", str(jail), str(told)],
                 cwd=folder,
                 env={},
                 stdin=given,

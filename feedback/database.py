@@ -27,7 +27,7 @@ _BUSY_S = 5.0
 _GROUP = 500
 """The most jobs in one transaction."""
 
-_WAITING = 20_000
+MOST_WAITING = 20_000
 """The most jobs that wait for the writer; more are refused."""
 
 _SCHEMA = """
@@ -89,8 +89,9 @@ class _Job(NamedTuple):
 class Writer:
     """One thread, one connection, group commit. ``transactions`` counts what was committed."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, most_waiting: int = MOST_WAITING) -> None:
         self.transactions = 0
+        self._most_waiting = most_waiting
         self.committed = threading.Condition()
         self._connection = connection
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()  # in C: a third of what a bounded one costs
@@ -110,10 +111,10 @@ class Writer:
             if not self._open:
                 future.set_exception(LogUnavailable("the log is closed"))
                 return future
-            if self._jobs.qsize() < _WAITING:
+            if self._jobs.qsize() < self._most_waiting:
                 self._jobs.put(_Job(work, future))
             else:
-                future.set_exception(LogUnavailable(f"{_WAITING} writes are waiting for the disk: try again later"))
+                future.set_exception(LogUnavailable(f"{self._most_waiting} writes are waiting for the disk: try again later"))
         return future
 
     def close(self) -> None:

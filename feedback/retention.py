@@ -13,28 +13,28 @@ _AT_ONCE = 1000
 """Records in one transaction, so that nobody waits long for the writer."""
 
 
-def forget(log: SqliteLog, topic: Topic, before: float) -> int:
+def forget(log: SqliteLog, topic: Topic, before: float, at_once: int = _AT_ONCE) -> int:
     """Delete a topic's records older than ``before`` (Unix seconds); how many they were. Raises `LogUnavailable`.
 
     Offsets go on as they were, and a partition loses its beginning only: an old record behind a newer one, as a clock that is
     ahead may have written it, waits for that one. Ids that are gone can be used again.
     """
-    return sum(_forget(log, topic, partition, before) for partition in range(log.partitions(topic)))
+    return sum(_forget(log, topic, partition, before, at_once) for partition in range(log.partitions(topic)))
 
 
-def _forget(log: SqliteLog, topic: Topic, partition: int, before: float) -> int:
+def _forget(log: SqliteLog, topic: Topic, partition: int, before: float, at_once: int) -> int:
     forgotten = 0
     while True:
-        (deleted,) = wait_all([log.transact(partial(_delete, topic=topic, partition=partition, before=before))])
+        (deleted,) = wait_all([log.transact(partial(_delete, topic=topic, partition=partition, before=before, at_once=at_once))])
         forgotten += deleted
-        if deleted < _AT_ONCE:
+        if deleted < at_once:
             return forgotten
 
 
-def _delete(connection: sqlite3.Connection, topic: Topic, partition: int, before: float) -> int:
+def _delete(connection: sqlite3.Connection, topic: Topic, partition: int, before: float, at_once: int) -> int:
     sql = "SELECT seq, time FROM events WHERE topic = ? AND partition = ? ORDER BY offset LIMIT ?"
     old = []
-    for seq, time in connection.execute(sql, (topic, partition, _AT_ONCE)):
+    for seq, time in connection.execute(sql, (topic, partition, at_once)):
         if time >= before:
             break
         old.append((seq,))

@@ -7,12 +7,11 @@ are held out in time: whoever learns from a block's others is tested on what cam
 from __future__ import annotations
 
 import hashlib
-from typing import Literal, get_args
+from typing import Literal
 
 from feedback.join import Vote
 
 Split = Literal["train", "test", "test_rater", "test_prompt", "test_time"]
-SPLITS: tuple[Split, ...] = get_args(Split)
 
 _SHARE = 0.1
 """Of the raters, and of the prompts."""

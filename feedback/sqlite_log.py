@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from feedback.codec import DecodeError, Headers, decode, decode_record, encode, letters_among, same_fact
-from feedback.database import Work, Writer, connect, create_tables
+from feedback.database import MOST_WAITING, Work, Writer, connect, create_tables
 from feedback.events import Event, Topic
 from feedback.log import (
     PARTITIONS,
@@ -59,9 +59,9 @@ class Row(NamedTuple):
 
 
 class SqliteLog:
-    """`EventLog` in a file. Raises `LogUnavailable` if it cannot be opened."""
+    """`EventLog` in a file. Raises `LogUnavailable` if it cannot be opened; ``most_waiting`` writes wait for the disk."""
 
-    def __init__(self, path: Path | str, partitions: int = PARTITIONS) -> None:
+    def __init__(self, path: Path | str, partitions: int = PARTITIONS, *, most_waiting: int = MOST_WAITING) -> None:
         self.path = Path(path)
         self._partitions = partitions
         try:
@@ -73,7 +73,7 @@ class SqliteLog:
         except (sqlite3.Error, OSError) as error:
             raise LogUnavailable(f"the log {self.path} cannot be opened: {error}") from error
         self._read_lock = threading.Lock()
-        self._writer = Writer(writing)
+        self._writer = Writer(writing, most_waiting)
 
     @property
     def transactions(self) -> int:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from feedback.events import BASE, Event, RolloutChanged, RolloutState
+from feedback.events import BASE, RolloutChanged, RolloutState
 
 Ended = Literal["PROMOTED", "ROLLED_BACK", "EXPIRED", "REFUSED"]
 ENDED: tuple[Ended, ...] = ("PROMOTED", "ROLLED_BACK", "EXPIRED", "REFUSED")
@@ -63,16 +62,6 @@ class Deployment:
             since=time,
             started=self.started if same else time,
         )
-
-
-def fold(events: Iterable[Event]) -> dict[str, Deployment]:
-    """The latest deployment of every project that has one, from control events in log order."""
-    deployments: dict[str, Deployment] = {}
-    for event in events:
-        if isinstance(event.data, RolloutChanged):
-            before = deployments.get(event.project) or Deployment.initial(event.project)
-            deployments[event.project] = before.after(event.data, event.time)
-    return deployments
 
 
 def rollout_of(adapter: str) -> str:

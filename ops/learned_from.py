@@ -7,12 +7,12 @@ whose words are in what the trainer kept by then, be it from cycles before. An a
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from ops import turns
 from ops.registry import AdapterManifest, Registry
+from ops.whole_files import write_synced
 
 _FOLDER = "learned_from"
 
@@ -22,10 +22,7 @@ def note_people(registry: Registry, adapter: str, people: Collection[str], turn:
     path = _path(registry, adapter)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = turn / path.name
-    with draft.open("w") as file:
-        json.dump(sorted(people), file, indent=0)
-        file.flush()
-        os.fsync(file.fileno())
+    write_synced(draft, json.dumps(sorted(people), indent=0).encode())
     turns.land(turn, draft, path)
 
 

@@ -7,13 +7,13 @@ the cards lie beside them, one file each; `plaudit adapters card` prints any ada
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from ops import turns
 from ops.registry import AdapterManifest, Registry
+from ops.whole_files import write_synced
 
 _FOLDER = "cards"
 _HUB = {"smollm2": "HuggingFaceTB/SmolLM2-135M-Instruct"}
@@ -25,10 +25,7 @@ def write_card(registry: Registry, manifest: AdapterManifest, turn: Path) -> Non
     path = registry.root / _FOLDER / f"{manifest.id}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = turn / path.name
-    with draft.open("w") as file:
-        file.write(card_of(manifest))
-        file.flush()
-        os.fsync(file.fileno())
+    write_synced(draft, card_of(manifest).encode())
     turns.land(turn, draft, path)
 
 

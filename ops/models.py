@@ -15,13 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ops.errors import CommandError
 from ops.settings import SamplingSettings, Settings
+from ops.whole_files import sync, write_synced
 
 MODEL_FILE = "model.json"
 _SCHEMA = 1
 
 
-class ModelError(Exception):
+class ModelError(CommandError):
     """A model cannot be had; the message says what to do."""
 
 
@@ -112,18 +114,6 @@ def write(folder: Path, ref: ModelRef, *, extra: Mapping[str, Any]) -> None:
     path = Path(ref.path).absolute().relative_to(folder.absolute()) if inside else Path(ref.path).absolute()
     described = {"schema": _SCHEMA, **ref.__dict__, "path": str(path), **extra}
     partial = folder / f".{MODEL_FILE}.{os.getpid()}"
-    with partial.open("w") as file:
-        json.dump(described, file, indent=2)
-        file.flush()
-        os.fsync(file.fileno())
+    write_synced(partial, json.dumps(described, indent=2).encode())
     partial.replace(folder / MODEL_FILE)
-    sync_folder(folder)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames within ``folder`` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(folder)

@@ -24,11 +24,13 @@ _PROBE_S = 0.1
 
 
 class DeadlineConnection(psycopg.Connection[Any]):
-    """Closed once a wait for the server has taken `ANSWER_S`: what that would say later is nobody's answer any more."""
+    """Closed once a wait for the server has taken ``answer_s``: what that would say later is nobody's answer any more."""
+
+    answer_s = ANSWER_S
 
     def wait(self, gen: PQGen[RV], interval: float = _PROBE_S, timeout: float | None = None) -> RV:
         """Raises OperationalError at the deadline."""
-        ends = time.monotonic() + (ANSWER_S if timeout is None else timeout)
+        ends = time.monotonic() + (self.answer_s if timeout is None else timeout)
         try:
             return super().wait(gen, interval, ends - time.monotonic())
         except psycopg.OperationalError:

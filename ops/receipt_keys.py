@@ -6,8 +6,6 @@ key in front; the ones behind it still open receipts, until the last receipt the
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ops.errors import SettingsError
 from ops.secrets import load_secret, subkey
 from ops.settings import Settings
+from ops.whole_files import whole_file
 
 _LOOK_S = 1.0
 """How long the keys are believed without a look at the file."""
@@ -121,19 +120,5 @@ def _read(path: Path) -> _File:
 
 
 def _write(path: Path, file: _File) -> None:
-    """Replace the file at once, readable by its owner only, and durably."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as text:
-            json.dump(file.model_dump(), text)
-            text.flush()
-            os.fsync(text.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    with whole_file(path) as draft:
+        draft.write(file.model_dump_json().encode())

@@ -36,6 +36,7 @@ from ops.adapter_files import (
     read_json,
 )
 from ops.projects import PROJECT_NAME
+from ops.whole_files import sync, write_synced
 
 __all__ = ["AdapterManifest", "AdapterRefused", "GateResult", "Registry", "project_of"]
 
@@ -168,10 +169,10 @@ class Registry:
         folder = where / f".staging-{uuid7()}"
         folder.mkdir()
         for name, data in (files | {MANIFEST_FILE: manifest.model_dump_json(indent=2).encode()}).items():
-            _write(folder / name, data)
-        _sync(folder)
+            write_synced(folder / name, data)
+        sync(folder)
         os.rename(folder, self.root / manifest.id)
-        _sync(self.root)
+        sync(self.root)
         return manifest
 
     def get(self, id: str) -> AdapterManifest:
@@ -251,19 +252,3 @@ class Registry:
         except FileNotFoundError:
             return ()
         return [matched[0] for matched in matches if matched is not None and matched["project"] == project]
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("xb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """Make a folder's entries durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+
+METRIC = re.compile(r"[a-z][a-z0-9_]{0,39}")
+"""Of a score, see `feedback.events.Score`."""
+
+MOST_GOALS, MOST_WEIGHT = 8, 10.0
 
 
 class _Group(BaseModel):
@@ -87,6 +93,24 @@ class RewardSettings(_Group):
     score_penalty: float = Field(default=0.01, ge=0, description="Weight of (s_a + s_b)^2, which centres the scores.")
     replay: int = Field(default=400, ge=0, description="At most so many older examples beside the new ones.")
     judge_share: float = Field(default=1 / 3, gt=0, lt=1, description="Share of the raters whom only the judge sees.")
+    goals: dict[str, float] = Field(
+        default={},
+        description="Style goals by a score's metric: what a standard deviation more of it is worth in PPO's and RLOO's reward, "
+        "in nats of preference; below 0: less is wanted, 0: only measured. The gates ask for preferences alone: no goal buys "
+        "what people dislike.",
+    )
+
+    @field_validator("goals")
+    @classmethod
+    def _goals_are_metrics_with_weights(cls, goals: dict[str, float]) -> dict[str, float]:
+        if len(goals) > MOST_GOALS:
+            raise ValueError(f"at most {MOST_GOALS} goals, here are {len(goals)}")
+        for metric, weight in goals.items():
+            if not METRIC.fullmatch(metric):
+                raise ValueError(f"{metric!r} is no score's metric: a to z first, then a to z, 0 to 9 and _, at most 40 in all")
+            if not abs(weight) <= MOST_WEIGHT:  # and NaN
+                raise ValueError(f"the weight of {metric!r} is {weight}: it takes one from {-MOST_WEIGHT:g} to {MOST_WEIGHT:g}")
+        return goals
 
 
 class PpoSettings(_Group):

@@ -165,6 +165,11 @@ class Settings(BaseSettings):
                 f"train.ppo.samples_per_prompt={train.ppo.samples_per_prompt}: train.algorithm='rloo' compares the answers to a "
                 "prompt. Set PLAUDIT_TRAIN__PPO__SAMPLES_PER_PROMPT to 2 or more"
             )
+        if train.reward.goals and train.algorithm not in ("ppo", "rloo"):
+            raise ValueError(
+                f"train.reward.goals={train.reward.goals}: train.algorithm={train.algorithm!r} has no reward to add them to. Set "
+                "PLAUDIT_TRAIN__ALGORITHM to ppo or rloo, or take the goals out"
+            )
         kept, rated, receipts = self.retention.completions_days, self.retention.feedback_days, self.limits.receipt_days
         if kept is not None and (rated is None or kept < rated + receipts):
             feedback = "PLAUDIT_RETENTION__FEEDBACK_DAYS" + ("" if rated is None else f", now {rated:g},")

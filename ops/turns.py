@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from feedback.ids import uuid7
+from ops.whole_files import sync
 
 _DIGITS = 9
 _GONE, _DRAFT = ".gone-", ".draft-"
@@ -64,7 +65,7 @@ def take(folder: Path, number: int, sign: Callable[[Path], None] = lambda draft:
             _delete(left_over)
     if latest(folder) > number:  # who takes a later turn either finds ours, or we find theirs
         raise TurnLost(f"{own}: turn {latest(folder)} has been taken")
-    _sync(folder)
+    sync(folder)
     return own
 
 
@@ -88,7 +89,7 @@ def land(own: Path, draft: Path, target: Path) -> None:
     """Move a file or folder of the own turn to where it counts, durably; a file may replace one. Raises `TurnLost`."""
     with within(own):
         os.replace(draft, target)
-    _sync(target.parent)
+    sync(target.parent)
 
 
 def _numbers(folder: Path) -> list[int]:
@@ -121,11 +122,3 @@ def _delete(gone: Path) -> None:
                 return
         time.sleep(_PAUSE_S)
     raise OSError(errno.ENOTEMPTY, "somebody goes on writing in it", str(gone))
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
 
 from feedback.events import (
     FEEDBACK_KINDS,
@@ -40,7 +41,7 @@ from serving.feedback_request import (
     ScoreRequest,
     check_tags,
 )
-from serving.validation import explain_first, listed
+from serving.validation import RequestModel, explain_first, listed
 
 Fact = FeedbackSet | FeedbackAmended | FeedbackRetracted
 
@@ -143,10 +144,7 @@ def _judgement(body: FeedbackRequest) -> Judgement:
         case PreferenceRequest():
             return Preference(value=body.value, comment=body.comment, decision_ms=body.decision_ms)
         case RankingRequest():
-            try:
-                return Ranking(ranks=body.ranks, comment=body.comment, decision_ms=body.decision_ms)
-            except ValidationError as error:
-                raise explain_first(error.errors(include_url=False)[0]) from error
+            return _ranking(body.ranks, comment=body.comment, decision_ms=body.decision_ms)
         case CorrectionRequest():
             return Correction(text=body.text, comment=body.comment, decision_ms=body.decision_ms)
         case ScoreRequest():
@@ -162,6 +160,15 @@ def _judgement(body: FeedbackRequest) -> Judgement:
         case ImplicitRequest():
             return Implicit(action=body.action, ms=body.ms)
     raise TypeError(body)
+
+
+def _ranking(ranks: tuple[int, ...], within: tuple[str, ...] = (), **more: Any) -> Ranking:
+    """Raises `InvalidRequest` for ranks with a gap. ``within``: where in the request they are."""
+    try:
+        return Ranking(ranks=ranks, **more)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise explain_first({**first, "loc": (*within, *first["loc"])}) from error
 
 
 def _name(body: AmendRequest | RetractRequest, kind: FeedbackKind) -> str:
@@ -187,9 +194,9 @@ def _changes(body: AmendRequest, answers: int) -> dict[str, Any]:
             text = f"'changes.{name[:40]}' is nothing that can be amended in a {body.kind}: use {', '.join(own) or 'none'}."
             raise InvalidRequest(text, param=f"changes.{name[:40]}")
         field = fields[name]
-        adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field])
+        adapter: TypeAdapter[Any] = TypeAdapter(Annotated[field.annotation, field], config=RequestModel.model_config)
         try:
-            changes[name] = adapter.dump_python(adapter.validate_python(value), mode="json")
+            changes[name] = adapter.dump_python(adapter.validate_json(to_json(value)), mode="json")
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise explain_first({**first, "loc": ("changes", name, *first["loc"])}) from error
@@ -197,6 +204,7 @@ def _changes(body: AmendRequest, answers: int) -> dict[str, Any]:
         _check_thumb(changes)
     if "ranks" in changes:
         _check_count(changes["ranks"], answers, "changes.ranks")
+        _ranking(tuple(changes["ranks"]), within=("changes",))
     if body.kind == "score" and "value" in changes:
         changes |= {"value": float(changes["value"]), "boolean": isinstance(changes["value"], bool)}
     return changes

@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from fastapi import Request
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import PydanticCustomError
 
@@ -57,10 +56,6 @@ def parse_by_type(kinds: Mapping[str, type[M]], raw: bytes, shape: str = OBJECT)
         text = f"'type' is {str(kind)[:40]!r}: use one of {', '.join(kinds)}."
         raise InvalidRequest(text, param="type", code="unsupported_feedback_type")
     return parse(model, raw)
-
-
-async def read(model: type[M], request: Request) -> M:
-    return parse(model, await request.body())
 
 
 def explain(error: ValidationError, model: type[BaseModel] | None = None, shape: str = OBJECT) -> InvalidRequest:

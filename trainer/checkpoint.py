@@ -27,7 +27,8 @@ from feedback.events import Frozen
 from feedback.ids import uuid7
 from ops import lease, turns
 from ops.registry import Registry
-from trainer.listed import SUMS, CheckpointError, seal, sync, verify
+from ops.whole_files import write_synced
+from trainer.listed import SUMS, CheckpointError, seal, verify
 from trainer.progress import Progress
 from trainer.publish import Publication, publish
 from trainer.record import CycleRecord
@@ -207,8 +208,7 @@ class Checkpoint:
             self._fault("published")
         pointer = {"cycle": cycle, "digest": digest, "adapter": adapter}
         partial = self._turn / "current.json"
-        partial.write_text(json.dumps(pointer))
-        sync(partial)
+        write_synced(partial, json.dumps(pointer).encode())
         self._fault("pointer written")
         turns.land(self._turn, partial, self._pointer_path)
         self._fault("committed")

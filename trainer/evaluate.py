@@ -19,8 +19,8 @@ from ops.models import prepared
 from ops.registry import AdapterRefused, Registry
 from ops.settings import Settings
 from trainer.generate import generate
+from trainer.load import dtype_of
 from trainer.policy import AdapterModel
-from trainer.supported import dtype_of
 
 AT_ONCE = 64
 """Questions that are answered by everybody before the next ones are asked."""

@@ -188,6 +188,15 @@ def divide(examples: Sequence[Example], judge_share: float) -> Division:
     )
 
 
+def parted(examples: Sequence[Example], goals: Collection[str]) -> tuple[list[Example], list[Example]]:
+    """What tells of preferences, and the scores of the goals' metrics (see `trainer.goals`); both in the examples' order."""
+    aimed = [bool(example.metric) and example.metric in goals for example in examples]
+    return (
+        [example for example, goal in zip(examples, aimed, strict=True) if not goal],
+        [example for example, goal in zip(examples, aimed, strict=True) if goal],
+    )
+
+
 def unseen(examples: Sequence[Example], learnt: Sequence[Example], limit: int) -> list[Example]:
     """The newest ``limit`` of the examples whose prompt does not occur in what was learnt."""
     prompts = {example.prompt_hash for example in learnt}

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from feedback.log import EventLog
 from ops.registry import AdapterManifest
 from ops.settings import RewardSettings
-from trainer.checkpoint import JUDGE, REWARD
-from trainer.examples import Example, believed, divide, lessons
-from trainer.inbox import Batch, Inbox
+from trainer.curriculum import curriculum
+from trainer.inbox import Inbox
 from trainer.provenance import examples_root, leaves_of
 
 
@@ -46,7 +44,7 @@ def feedback_of(log: EventLog, manifest: AdapterManifest) -> Explained:
     inbox = Inbox(log, manifest.project)
     inbox.refresh(until={topic: {p: end for p, (_, end) in each.items()} for topic, each in ranges.items()})
     batch = inbox.batch({topic: {p: start for p, (start, _) in each.items()} for topic, each in ranges.items()})
-    taught = curriculum(batch, reward, seeds)
+    taught = curriculum(batch, reward, seeds).lessons
     root = examples_root(leaves_of(taught, batch.votes))
     kinds = {vote.feedback_id: vote.judgement.kind for vote in batch.votes}
     rows = [
@@ -62,10 +60,3 @@ def feedback_of(log: EventLog, manifest: AdapterManifest) -> Explained:
         for example in examples
     ]
     return Explained(tuple(sorted(rows, key=lambda row: str(row["feedback_id"]))), root, root == said)
-
-
-def curriculum(batch: Batch, settings: RewardSettings, seeds: Mapping[str, int]) -> dict[str, list[Example]]:
-    """What `trainer.learn.learn` teaches each of the two models."""
-    division = divide(believed(batch.votes), settings.judge_share)
-    own = {REWARD: division.reward, JUDGE: division.judge}
-    return {name: lessons(own[name], batch.new, settings.replay, seeds[name]) for name in own}

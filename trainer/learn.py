@@ -9,23 +9,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import structlog
 from pydantic import TypeAdapter
 
 from feedback.raters.flips import flips_of
 from ops.registry import GateResult
 from ops.settings import TrainSettings
 from trainer.checkpoint import JUDGE, REWARD, Loaded
-from trainer.examples import Division, Example, believed, digest, divide, lessons, unseen
+from trainer.curriculum import curriculum
+from trainer.examples import Division, Example, digest, parted, unseen
 from trainer.gates.reward_model import reward_gates
 from trainer.inbox import Batch
 from trainer.policy import AdapterModel
 from trainer.report import RewardReport, margins_of, report
 from trainer.reward import RewardModel
 
+_log = structlog.get_logger(__name__)
+
 _FIGURES = "figures.json"
 
 MOST_TESTED = 400
-"""Held-out votes, the newest ones: a standard error of 2 points, at a bounded price."""
+"""Held-out votes, the newest ones: a standard error of 2 points, at a bounded price. Of scores of goals as many again."""
 
 MOST_LATER = 100
 """Of these, votes that the last commit's model is tried on too."""
@@ -80,15 +84,22 @@ def learn(
 
     ``done`` is a folder that `keep` has written in this very lesson, before the trainer was killed: then nothing is taught again.
     """
-    division = divide(believed(batch.votes), settings.reward.judge_share)
-    warm = before.state.divided_by == division.by
     cycle = before.state.cycle + 1
+    plan = curriculum(batch, settings.reward, {name: seed_for(seed, cycle, name) for name in (REWARD, JUDGE)})
+    division = plan.division
+    if done is not None:
+        return Learnt(division, *(_recall(model, done / name, plan.lessons[name]) for name in (REWARD, JUDGE)))
+    warm = before.state.divided_by == division.by
     sides = ((REWARD, before.reward, division.reward, division.judge), (JUDGE, before.judge, division.judge, division.reward))
     reward, judge = (
-        _recall(model, done / name, lessons(own, batch.new, settings.reward.replay, seed_for(seed, cycle, name)))
-        if done is not None
-        else _teach(
-            model, name, folder if warm else None, own, others, division.golden, batch, settings, seed_for(seed, cycle, name)
+        _teach(
+            RewardModel(model, name, source=folder if warm else None),
+            plan.lessons[name],
+            [example for part in parted(others, settings.reward.goals) for example in unseen(part, own, MOST_TESTED)],
+            division.golden,
+            batch,
+            settings,
+            seed_for(seed, cycle, name),
         )
         for name, folder, own, others in sides
     )
@@ -96,25 +107,23 @@ def learn(
 
 
 def _teach(
-    model: AdapterModel,
-    name: str,
-    source: Path | None,
-    own: Sequence[Example],
-    others: Sequence[Example],
+    scorer: RewardModel,
+    taught: Sequence[Example],
+    held_out: Sequence[Example],
     golden: Sequence[Example],
     batch: Batch,
     settings: TrainSettings,
     seed: int,
 ) -> Taught:
-    """Learns from new votes and a replay of older ones; is tested on the others' on questions that it was never taught."""
-    taught = lessons(own, batch.new, settings.reward.replay, seed)
-    held_out = unseen(others, own, MOST_TESTED)
-    later = [example for example in held_out if example.feedback_id in batch.new][-MOST_LATER:] if source is not None else []
-    scorer = RewardModel(model, name, source=source)
+    """Learns from ``taught``; is tested on ``held_out``: the others' votes on questions that it was never taught."""
+    preferences, _ = parted(held_out, settings.reward.goals)
+    later = [example for example in preferences if example.feedback_id in batch.new][-MOST_LATER:] if scorer.warm else []
     before = margins_of(scorer, later)
     scorer.fit(taught, settings.reward, seed, ask=lambda foretold: flips_of(batch.votes, foretold))
+    for metric, (_, reason) in scorer.left_out.items():
+        _log.warning("goal_left_out", model=scorer.name, goal=metric, reason=reason)
     figures = report(scorer, taught, held_out, golden, before)
-    return Taught(scorer, tuple(taught), figures, reward_gates(name, figures, settings.gates))
+    return Taught(scorer, tuple(taught), figures, reward_gates(scorer.name, figures, settings.gates))
 
 
 def keep(learnt: Learnt, folder: Path) -> None:

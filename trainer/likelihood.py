@@ -9,7 +9,7 @@ likely to be heard is p̃ = (1 - ε)·p + ε·p(the opposite). The opposite of a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,9 @@ _ONE = 0.5413
 
 _START = {"position": 0.0, "raw_width": -1.0, "raw_slope": _ONE, "offset": 0.0, "log_tie": -1.0, "flag_offset": 0.0}
 _FIGURE = [_ONE, 0.0]
+
+_METRIC = "metric:"
+"""Before a metric's name, which is the application's to choose: without it "type" and "keys" are names of PyTorch's own."""
 
 
 def rao_kupper(delta: Tensor, width: Tensor) -> Tensor:
@@ -60,15 +63,26 @@ class Likelihood(nn.Module):
         """log δ of `davidson_luce`."""
         self.flag_offset = nn.Parameter(torch.tensor(_START["flag_offset"]))
         self.figures = nn.ParameterDict()
-        """By metric of the application: (2,) raw slope and offset."""
+        """By metric of the application, after `_METRIC`: (2,) raw slope and offset."""
         self.register_buffer("flip", torch.tensor(0.0))
         """Mean epsilon of the votes last learnt from: what is expected of somebody unknown."""
 
     def know(self, metrics: Iterable[str]) -> None:
         """Have a slope and an offset for each of the application's metrics."""
         for metric in sorted(set(metrics)):
-            if metric not in self.figures:
-                self.figures[metric] = nn.Parameter(self.position.new_tensor(_FIGURE))
+            if metric not in self.metrics:
+                self.figures[_METRIC + metric] = nn.Parameter(self.position.new_tensor(_FIGURE))
+
+    @property
+    def metrics(self) -> set[str]:
+        """Those that it has a slope and an offset for."""
+        return {name.removeprefix(_METRIC) for name in self.figures}
+
+    @staticmethod
+    def metrics_in(names: Iterable[str], prefix: str) -> Iterator[str]:
+        """The metrics of which a saved likelihood knew; ``names`` are those of its tensors, ``prefix`` what they begin with."""
+        known = f"{prefix}figures.{_METRIC}"
+        return (name.removeprefix(known) for name in names if name.startswith(known))
 
     @property
     def width(self) -> Tensor:
@@ -95,7 +109,7 @@ class Likelihood(nn.Module):
 
     def figure(self, metric: str, scores: Tensor) -> Tensor:
         """Logits of the application's metric ``metric``, of the shape of the scores."""
-        slope, offset = self.figures[metric]
+        slope, offset = self.figures[_METRIC + metric]
         return F.softplus(slope) * scores + offset
 
     def ranking(self, scores: Tensor, ranks: tuple[int, ...]) -> Tensor:

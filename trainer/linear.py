@@ -7,7 +7,7 @@ so a vote can be foretold by heads that have not seen it.
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ops.settings import RewardSettings
 from trainer.ballots import Ballots
@@ -27,7 +27,7 @@ def solve(
 ) -> None:
     """Fit ``heads``, ``likelihood`` and the raters' ``offsets`` in place, by L-BFGS from where they are.
 
-    readings: (R, H + 4), in the order of the ballots' rows; takes: (N, K) how often each head takes each example.
+    readings: (R, H + `COUNT`), in the order of the ballots' rows; takes: (N, K) how often each head takes each example.
     """
     parameters = [*heads.parameters(), *likelihood.parameters(), *([] if offsets is None else [offsets])]
     optimizer = torch.optim.LBFGS(parameters, max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
@@ -58,7 +58,3 @@ def objective(
     if offsets is not None:
         prior = prior + (offsets**2).sum() / (2 * RATER_SPREAD**2)
     return votes + share * prior
-
-
-def parameters_of(*modules: nn.Module) -> list[nn.Parameter]:
-    return [parameter for module in modules for parameter in module.parameters()]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from pathlib import Path
+
+from ops.whole_files import sync
 
 SUMS = "files.json"
 
@@ -36,15 +37,6 @@ def verify(folder: Path) -> str:
         if name not in found or name not in sums or _sha256(found[name]) != sums[name]:
             raise CheckpointError(f"{folder / name}: is not the file that was committed; restore the commit or remove the folder")
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def sync(path: Path) -> None:
-    """fsync a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _files(folder: Path) -> list[Path]:

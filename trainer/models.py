@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from filelock import FileLock, Timeout
 from ops import models
 from ops.models import ModelRef, ModelUnavailable
 from ops.settings import Settings
+from ops.whole_files import sync
 
 Progress = Callable[[str, float], None]
 Build = Callable[[Path, Progress], None]
@@ -145,13 +145,13 @@ def built(ref: ModelRef, folder: Path, recipe: str, build: Build, progress: Prog
         build(staging, progress)
         check(staging)
         digest = digest_of(staging, progress)
-        _sync(staging)
+        _sync_files(staging)
         home = folder / digest[:16]
         folder.mkdir(exist_ok=True)
         if home.exists():
             shutil.rmtree(home)
         staging.rename(home)
-        models.sync_folder(folder)
+        sync(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     finished = ModelRef(**ref.__dict__ | {"path": str(home.absolute()), "digest": digest})
@@ -210,11 +210,10 @@ def _staging_prefix(folder: Path) -> str:
     return f".building-{folder.name}-"
 
 
-def _sync(folder: Path) -> None:
+def _sync_files(folder: Path) -> None:
     """Make a model's files survive a power cut, and readable to the engine whoever it runs as."""
     for file in folder.rglob("*"):
         if file.is_file():
             file.chmod(0o644)
-            with file.open("rb") as content:
-                os.fsync(content.fileno())
-    models.sync_folder(folder)
+            sync(file)
+    sync(folder)

@@ -32,7 +32,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Point(Frozen):
-    """Which work this is: ``key`` names all that it depends on (see `trainer.attempt.work_key`)."""
+    """Which work this is: ``key`` names all that it depends on (see `trainer.attempt.point_of`)."""
 
     key: str
     cycle: int

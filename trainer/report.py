@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from trainer.baselines import baseline, majority_margins, tfidf_margins
-from trainer.examples import Example
+from trainer.examples import Example, parted
+from trainer.goals import GoalFigures, goal_figures
 from trainer.measures import LengthBias, Measures, accuracy, length_bias, measures
 from trainer.reward import RewardModel
 
@@ -41,7 +42,7 @@ class RewardReport:
     """Over ``n`` held-out decided votes (of pairs and thumbs); ties and other kinds only count in ``nll``."""
 
     votes: int
-    """Votes learnt from."""
+    """Votes learnt from, scores of goals' metrics aside."""
     n: int
     accuracy: float | None
     majority: float | None
@@ -63,6 +64,8 @@ class RewardReport:
     """Mean epsilon of the votes learnt from."""
     doubted: int = 0
     """Raters who say the opposite more often than not with a probability above `DOUBT`."""
+    goals: dict[str, GoalFigures] = field(default_factory=dict)
+    """By metric, of the operator's style goals; no other figure here has anything of them."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,6 +82,8 @@ def report(
     before: Mapping[str, float] | None = None,
 ) -> RewardReport:
     """``before``: what `margins_of` gave the newest of the held-out votes before the model learnt from what is ``learnt``."""
+    goals = _goals(reward, learnt, held_out)
+    (learnt, _), (held_out, _) = parted(learnt, goals), parted(held_out, goals)
     scores = reward.score_examples(held_out)
     nats = reward.nll(held_out, scores)
     decided = [(example, score) for example, score in zip(held_out, scores, strict=True) if example.sign]
@@ -106,6 +111,7 @@ def report(
         later=_later(tested, margins, before or {}),
         flip=float(reward.likelihood.flip),
         doubted=sum(doubt > DOUBT for doubt in doubts),
+        goals=goals,
     )
 
 
@@ -114,6 +120,18 @@ def margins_of(reward: RewardModel, examples: Sequence[Example]) -> dict[str, fl
     decided = [example for example in examples if example.sign]
     scores = reward.score_examples(decided)
     return {e.feedback_id: reward.margin(e, score) for e, score in zip(decided, scores, strict=True)}
+
+
+def _goals(reward: RewardModel, learnt: Sequence[Example], held_out: Sequence[Example]) -> dict[str, GoalFigures]:
+    found = {}
+    for metric in sorted({*reward.goals, *reward.left_out}):
+        taught, tested = (parted(examples, {metric})[1] for examples in (learnt, held_out))
+        if metric in reward.goals:
+            found[metric] = goal_figures(reward.goals[metric], reward.read_first(tested), tested, taught)
+        else:
+            weight, reason = reward.left_out[metric]
+            found[metric] = GoalFigures(weight, len(taught), reason)
+    return found
 
 
 def _golden(reward: RewardModel, golden: Sequence[Example]) -> Accuracy:

@@ -2,19 +2,19 @@
 how much the answer surprises the base.
 
 The mean learns from fewer votes than the last state. Three heads share the trunk, each on a bootstrap sample of the votes: their
-mean judges, their mean less their spread is what reinforcement learning sees, so that it finds nothing where nobody has voted.
+mean judges, their mean less their spread is what reinforcement learning sees, so that it finds nothing where nobody has voted;
+there an operator's style goals are added, which have heads of their own (see `trainer.goals`).
 The same class under another name, seed and raters is the judge, which the policy is never trained against.
 
 Learning starts on the frozen model's states (see `trainer.linear`), which takes less than a second and few votes; the adapter
-learns from there. Our own loop rather than TRL's `RewardTrainer`, which is a loss over rows of chosen and rejected tokens: one
-likelihood of pairs with ties, thumbs, rankings, flags and figures, raters' noise, several heads and a convex start would replace
-its collator, its loss, its model's head and its evaluation, and leave a `Trainer` of which nothing of TRL's is used.
+learns from there (`trainer.reward_fit`). Our own loop rather than TRL's `RewardTrainer`, which is a loss over rows of chosen and
+rejected tokens: one likelihood of pairs with ties, thumbs, rankings, flags and figures, raters' noise, several heads and a convex
+start would replace its collator, its loss, its model's head and its evaluation, and leave a `Trainer` with nothing of TRL's.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol
@@ -26,31 +26,28 @@ from torch import Tensor, nn
 from feedback.raters.population import Population
 from ops.settings import RewardSettings
 from trainer.adapter_files import AdapterFileError
-from trainer.ballots import Ballots, flagged_texts
+from trainer.ballots import Ballots
 from trainer.batches import TokenBatch
 from trainer.doubt import Ask, doubted
-from trainer.examples import Example, Prompt, weighted
+from trainer.examples import Example, Prompt, parted, weighted
 from trainer.frozen import FORM, Reader, width
-from trainer.heads import HEADS, Heads, bootstrap
-from trainer.learner import TrainingDiverged
+from trainer.goals import Goal, NoGoal, learn_goal
+from trainer.heads import HEADS, Heads
 from trainer.likelihood import Likelihood
-from trainer.linear import objective, solve
 from trainer.negatives import negatives
 from trainer.policy import AdapterModel
+from trainer.reward_fit import Fit
 from trainer.strength import strength
 from trainer.surprise import COUNT, readings, surprises
 
 HEAD_FILE = "head.safetensors"
+_GOALS = "goals."
 
 LONGEST_PROMPT, LONGEST_ANSWER = 768, 256
 """Tokens that are read: the last ones of a prompt, the first ones of an answer."""
 
 ROWS = 256
 """Answers scored at once."""
-
-NUISANCE_RATE = 0.02
-"""Learning rate of the few numbers beside the scores, which the linear start has already found."""
-
 
 Trunk = Literal["adapter", "frozen"]
 
@@ -84,25 +81,35 @@ class RewardModel:
         self.reader = reader or Reader(model)
         self.heads = Heads(model.hidden_size).to(model.device)
         self.likelihood = Likelihood().to(model.device)
+        self.goals: dict[str, Goal] = {}
+        """By metric, those that are in the reward."""
+        self.left_out: dict[str, tuple[float, str]] = {}
+        """The others that the last `fit` was asked for: weight, and why not."""
         self.people: Population | None = None
         """What the last `fit` found out about its raters, if it asked."""
         if source is not None:
             self._load(source / HEAD_FILE)
 
     def save(self, folder: Path) -> None:
-        """The adapter's files, and `HEAD_FILE` with heads and nuisances. The same weights, the same bytes."""
+        """The adapter's files, and `HEAD_FILE` with heads, nuisances and goals. The same weights, the same bytes."""
         self.model.save(self.name, folder)
         tensors = nn.ModuleDict({"heads": self.heads, "likelihood": self.likelihood}).state_dict()
+        for metric, goal in self.goals.items():
+            tensors |= {f"{_GOALS}{metric}.{key}": tensor for key, tensor in goal.state_dict().items()}
         save_file({key: tensor.detach().cpu().contiguous() for key, tensor in tensors.items()}, folder / HEAD_FILE)
 
     def _load(self, file: Path) -> None:
         tensors = load_file(file)
         weight = tensors.get("heads.weight")
         self._stand_on("frozen" if weight is not None and weight.shape[-1] == width(self.model) else "adapter")
-        known = "likelihood.figures."
-        self.likelihood.know(key.removeprefix(known) for key in tensors if key.startswith(known))
+        self.likelihood.know(self.likelihood.metrics_in(tensors, "likelihood."))
+        goals = {key: tensors.pop(key) for key in list(tensors) if key.startswith(_GOALS)}
         try:
             nn.ModuleDict({"heads": self.heads, "likelihood": self.likelihood}).load_state_dict(tensors)
+            for metric in sorted({key.removeprefix(_GOALS).split(".")[0] for key in goals}):
+                own = f"{_GOALS}{metric}."
+                self.goals[metric] = Goal(self.heads.weight.shape[1]).to(self.model.device)
+                self.goals[metric].load_state_dict({k.removeprefix(own): v for k, v in goals.items() if k.startswith(own)})
         except RuntimeError as error:
             self.model.remove(self.name)
             raise AdapterFileError(f"{file}: not the heads of this model; remove the trainer's folder to learn anew") from error
@@ -119,15 +126,21 @@ class RewardModel:
         """(B,) float32: the mean of the heads, without any nuisance term."""
         return self.opinions(answers).mean(1)
 
+    @torch.no_grad()
     def cautious(self, answers: Sequence[Answered]) -> Tensor:
-        """(B,) float32: the mean of the heads less their standard deviation, for reinforcement learning. No nuisance either."""
-        opinions = self.opinions(answers)
-        return opinions.mean(1) - opinions.std(1)
+        """(B,) float32: the mean of the heads less their standard deviation, and the goals' pulls (`trainer.goals`), for
+        reinforcement learning. No nuisance either.
+        """
+        parts = [self._cautious(self.heads(read), read) for read in self._all_readings(answers)]
+        return torch.cat(parts) if parts else torch.zeros(0)
+
+    def _cautious(self, opinions: Tensor, read: Tensor) -> Tensor:
+        return sum((goal.pull(read) for goal in self.goals.values()), opinions.mean(1) - opinions.std(1))
 
     @torch.no_grad()
     def opinions(self, answers: Sequence[Answered]) -> Tensor:
         """(B, `HEADS`) float32: the score by each of the heads."""
-        parts = [self._scores(answers[start : start + ROWS]) for start in range(0, len(answers), ROWS)]
+        parts = [self.heads(read) for read in self._all_readings(answers)]
         return torch.cat(parts) if parts else torch.zeros(0, HEADS)
 
     def score_examples(self, examples: Sequence[Example]) -> list[Tensor]:
@@ -135,12 +148,31 @@ class RewardModel:
         rows = [row for example in examples for row in self._rows(example)]
         return list(self.score(rows).cpu().split([len(example.answers) for example in examples])) if rows else []
 
-    def _scores(self, answers: Sequence[Answered]) -> Tensor:
-        """(B, `HEADS`)"""
+    def by_head(self, answers: Sequence[Answered]) -> Tensor:
+        """(B, `HEADS`) to learn from, all at once: the other scores have no gradients."""
+        return self.heads(self._readings(answers))
+
+    def _all_readings(self, answers: Sequence[Answered]) -> Iterator[Tensor]:
+        return map(self._readings, _parts(answers))
+
+    def _readings(self, answers: Sequence[Answered]) -> Tensor:
+        """(B, F) what the heads read."""
         if self.trunk == "frozen":
-            return self.heads(self._read(answers))
+            return self._read(answers)
         batch = self._pack(answers)
-        return self.heads(torch.cat([self._states(batch), self._surprises(answers, batch)], 1))
+        return torch.cat([self._states(batch), self._surprises(answers, batch)], 1)
+
+    @torch.no_grad()
+    def read_first(self, examples: Sequence[Example]) -> Tensor:
+        """(N, F) what the heads read in each example's first answer."""
+        rows = [self._rows(example)[0] for example in examples]
+        parts = list(self._all_readings(rows))
+        return torch.cat(parts) if parts else torch.zeros(0, self.heads.weight.shape[1], device=self.model.device)
+
+    @torch.no_grad()
+    def states(self, answers: Sequence[Answered]) -> Tensor:
+        """(B, H) by the adapter as it is now: mean over the response's tokens."""
+        return torch.cat([self._states(self._pack(part)) for part in _parts(answers)])
 
     def _states(self, batch: TokenBatch) -> Tensor:
         """(B, H) mean over the response's tokens."""
@@ -154,7 +186,7 @@ class RewardModel:
         ).to(self.model.device)
 
     def _surprises(self, answers: Sequence[Answered], batch: TokenBatch) -> Tensor:
-        """(B, 4); an answer that is learnt from brings its own along."""
+        """(B, `COUNT`); an answer that is learnt from brings its own along."""
         known = [answer.surprises for answer in answers if isinstance(answer, _Row) and answer.surprises is not None]
         return torch.stack(known) if len(known) == len(answers) else surprises(self.model, batch)
 
@@ -164,8 +196,26 @@ class RewardModel:
         """Learn from the examples, weighted so that no rater has too much to say; the mean loss (nats) of each epoch.
 
         With ``ask``, how far each rater is believed is found out first (see `trainer.doubt`); without, it is what the examples
-        say. Raises `TrainingDiverged` when a loss is not finite.
+        say. Scores of the goals' metrics teach the goals alone, once the rest is learnt. Raises `TrainingDiverged` when a loss is
+        not finite.
         """
+        preferences, labels = parted(examples, settings.goals)
+        losses = self._fit_preferences(preferences, settings, seed, ask)
+        self._fit_goals(labels, settings.goals)
+        return losses
+
+    def _fit_goals(self, labels: Sequence[Example], goals: Mapping[str, float]) -> None:
+        self.goals, self.left_out = {}, {}
+        for metric, weight in sorted(goals.items()):
+            own = weighted([label for label in labels if label.metric == metric])
+            if self.people is not None:
+                own = [replace(label, flip=self.people.heard(label.rater)) for label in own]
+            try:
+                self.goals[metric] = learn_goal(own, self.read_first(own), weight)
+            except NoGoal as reason:
+                self.left_out[metric] = (weight, str(reason))
+
+    def _fit_preferences(self, examples: Sequence[Example], settings: RewardSettings, seed: int, ask: Ask | None) -> list[float]:
         lessons = weighted(examples)
         if not lessons:
             return []
@@ -179,14 +229,13 @@ class RewardModel:
             self.heads.strength.copy_(torch.tensor(strength(lessons, frozen[:spoken], settings)))
         if ask is not None:
             lessons, self.people = doubted(lessons, frozen[:spoken], settings, ask, self.heads)
-        return _Fit(self, [*lessons, *taught], rows, frozen, settings, seed, len(lessons), spoken).run()
+        return Fit(self, [*lessons, *taught], rows, frozen, settings, seed, len(lessons), spoken).run()
 
     def _read(self, rows: Sequence[Answered]) -> Tensor:
-        """(R, H + 4) what the frozen model reads in the answers; more of it (see `trainer.frozen`) where the trunk is frozen."""
+        """(R, H + `COUNT`) what the frozen model reads in the answers; where it is the trunk, more (see `trainer.frozen`)."""
         if self.trunk == "frozen":
             return self.reader([(tuple(row.prompt_tokens[-LONGEST_PROMPT:]), tuple(row.tokens[:LONGEST_ANSWER])) for row in rows])
-        parts = [readings(self.model, self._pack(rows[start : start + ROWS])) for start in range(0, len(rows), ROWS)]
-        return torch.cat([torch.cat(part, 1) for part in parts])
+        return torch.cat([torch.cat(readings(self.model, self._pack(part)), 1) for part in _parts(rows)])
 
     def _rows(self, example: Example) -> list[_Row]:
         prompt = tuple(encode_prompt(self.model, example.prompt))
@@ -226,7 +275,7 @@ class RewardModel:
         known = [
             (replace(example, flip=float(self.likelihood.flip)), own)
             for example, own in zip(examples, scores, strict=True)
-            if not example.metric or example.metric in self.likelihood.figures
+            if not example.metric or example.metric in self.likelihood.metrics
         ]
         if not known:
             return []
@@ -235,103 +284,8 @@ class RewardModel:
         return Ballots.of(as_ties, self.model.device).nats(rows, self.likelihood, plain)[:, 0].tolist()
 
 
-class _Fit:
-    """One training: the lessons as tensors, and the optimizer."""
-
-    def __init__(
-        self,
-        reward: RewardModel,
-        lessons: Sequence[Example],
-        rows: Sequence[_Row],
-        frozen: Tensor,
-        settings: RewardSettings,
-        seed: int,
-        said: int,
-        spoken: int,
-    ) -> None:
-        """``said``, ``spoken``: how many of the lessons and of the rows, the first ones, are people's."""
-        self._reward, self._lessons, self._settings = reward, lessons, settings
-        self._said, self._spoken = said, spoken
-        self._rows, self._seed = rows, seed
-        self._frozen = frozen
-        device = reward.model.device
-        people = sorted({lesson.rater for lesson in lessons if lesson.is_thumb})
-        self._numbers = {rater: number for number, rater in enumerate(people)}
-        self._offsets = nn.Parameter(torch.zeros(len(people) + 1, device=device))
-        """u of each rater, and the 0 of nobody. It ends with the training: people change, and may be forgotten."""
-        self._flagged = flagged_texts(lessons)
-        self._takes = bootstrap(lessons).to(device)
-        self._ballots = self._ballots_of(range(len(lessons)))
-
-    def run(self) -> list[float]:
-        reward, settings = self._reward, self._settings
-        self._start()
-        if reward.trunk == "frozen":
-            with torch.no_grad():
-                return [self._loss(range(len(self._lessons))).item() / len(self._lessons)]
-        weights = [*reward.model.trainable(reward.name), *reward.heads.parameters()]
-        nuisances = [*reward.likelihood.parameters(), self._offsets]
-        optimizer = torch.optim.Adam(
-            [{"params": weights, "lr": settings.learning_rate}, {"params": nuisances, "lr": NUISANCE_RATE}]
-        )
-        batches = math.ceil(len(self._lessons) / settings.batch_size)
-        schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, settings.epochs * batches)
-        random = torch.Generator().manual_seed(self._seed)
-        losses = []
-        for _ in range(settings.epochs):
-            order = torch.randperm(len(self._lessons), generator=random).tolist()
-            total = 0.0
-            for start in range(0, len(order), settings.batch_size):
-                batch = order[start : start + settings.batch_size]
-                loss = self._loss(batch)
-                if not loss.isfinite():
-                    raise TrainingDiverged(f"the loss of {reward.name!r} is {loss.item()}")
-                optimizer.zero_grad()
-                (loss / len(batch)).backward()
-                nn.utils.clip_grad_norm_(weights, 1.0)
-                optimizer.step()
-                schedule.step()
-                total += loss.item()
-            losses.append(total / len(order))
-        return losses
-
-    def _start(self) -> None:
-        """Heads and nuisances on states that stand still: the frozen model's, or those of the adapter that has learnt before."""
-        reward = self._reward
-        reward.likelihood.know(lesson.metric for lesson in self._lessons if lesson.metric)
-        flips, weights = self._ballots.flips[: self._said], self._ballots.weights[: self._said]
-        reward.likelihood.flip.copy_((flips * weights).sum() / weights.sum().clamp(min=1e-9))
-        features = self._frozen
-        if reward.warm and reward.trunk == "adapter":
-            with torch.no_grad():
-                parts = [self._rows[start : start + ROWS] for start in range(0, len(self._rows), ROWS)]
-                states = torch.cat([reward._states(reward._pack(part)) for part in parts])
-            features = torch.cat([states, self._frozen[:, states.shape[1] :]], 1)
-        reward.heads.measure(features[: self._spoken])
-        solve(reward.heads, reward.likelihood, features, self._ballots, self._takes, self._settings, self._offsets)
-
-    def _ballots_of(self, places: Sequence[int]) -> Ballots:
-        lessons = [self._lessons[place] for place in places]
-        return Ballots.of(lessons, self._reward.model.device, self._numbers, self._flagged)
-
-    def _loss(self, batch: Sequence[int]) -> Tensor:
-        """The sum over the batch of weighted losses, nats, the mean of the heads; and the batch's share of the priors."""
-        reward = self._reward
-        rows = [
-            self._rows[row]
-            for place in batch
-            for row in range(self._ballots.starts[place], self._ballots.starts[place] + len(self._lessons[place].answers))
-        ]
-        return objective(
-            reward.heads,
-            reward.likelihood,
-            reward._scores(rows),
-            self._ballots_of(batch),
-            self._takes[torch.tensor(batch)],
-            self._settings,
-            self._offsets,
-            len(batch) / len(self._lessons),
-        )
+def _parts(answers: Sequence[Answered]) -> list[Sequence[Answered]]:
+    return [answers[start : start + ROWS] for start in range(0, len(answers), ROWS)]
 
 
 def encode_prompt(model: AdapterModel, prompt: Prompt) -> list[int]:

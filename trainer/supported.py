@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from transformers import AutoConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 
 class ModelUnsupported(ValueError):
@@ -20,11 +20,6 @@ def linear_layers(model: PreTrainedModel) -> list[str]:
     if not names:
         raise ModelUnsupported(f"{type(model).__name__} has no linear layers for LoRA")
     return sorted(names)
-
-
-def dtype_of(path: str) -> torch.dtype:
-    """What the configuration of the model in folder ``path`` says, float32 where it says nothing."""
-    return AutoConfig.from_pretrained(path, local_files_only=True).dtype or torch.float32
 
 
 @torch.no_grad()

@@ -43,11 +43,11 @@ _PRODUCER: dict[str, Any] = {
 
 
 class KafkaSender:
-    """One producer, for as long as nothing goes wrong."""
+    """One producer, for as long as nothing goes wrong. ``settings`` go before those above."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, **settings: Any) -> None:
         self._cluster = cluster
-        self._producer = cluster.open(KafkaProducer, **_PRODUCER)
+        self._producer = cluster.open(KafkaProducer, **_PRODUCER | settings)
 
     def send(self, rows: Sequence[Row], timeout: float) -> None:
         deadline = time.monotonic() + timeout

@@ -5,13 +5,11 @@ Krippendorff 2011, "Computing Krippendorff's Alpha-Reliability", https://reposit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from feedback.raters.labels import Label, grouped, units_of
 
 Level = Literal["nominal", "ordinal", "interval"]
 
@@ -30,12 +28,6 @@ def alpha(units: Iterable[Sequence[float]], level: Level = "nominal") -> float |
     distances = _distances(np.array(values), totals, level)
     expected = float((np.outer(totals, totals) * distances).sum() / (totals.sum() - 1))
     return 1 - float((coincidences * distances).sum()) / expected
-
-
-def alpha_by_stream(labels: Iterable[Label], level: Level = "nominal") -> dict[str, float | None]:
-    """Alpha of each stream's items; the stream of what people said by themselves is ""."""
-    streams: Mapping[str, list[Label]] = grouped(labels, lambda label: label.stream)
-    return {stream: alpha(units_of(labels), level) for stream, labels in sorted(streams.items())}
 
 
 def _coincidences(units: Iterable[Sequence[float]], values: Sequence[float]) -> NDArray[np.float64]:

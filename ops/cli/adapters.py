@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ops.cli import load
 from ops.cli.common import CommandError, DataDir, Json, Project, no_foreign_bars, print_json, print_table, settings_from, when
+from ops.cli.person import IdKind, User, person_of
 from ops.registry import AdapterManifest, AdapterRefused, Registry
 
 if TYPE_CHECKING:
@@ -77,23 +78,20 @@ def show(
 
 @app.command("of-user")
 def of_user(
-    user: Annotated[str, typer.Argument(help="The application's own id of the user, as it was sent with chats.")],
-    kind: Annotated[str, typer.Option("--kind", help="What the id is of: user, annotator (a key's), conversation.")] = "user",
+    user: User,
+    kind: IdKind = "user",
     project: Project = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
     """Which adapters have learned from somebody's words or votes, themselves or through what they were made from."""
-    from ops.erase import Kind, hash_of
     from ops.learned_from import containing
     from ops.lineage import adapter_states
 
-    if kind not in get_args(Kind):
-        raise CommandError(f"--kind={kind!r}: use user, annotator or conversation")
     settings = settings_from(data_dir, project=project)
+    person = person_of(settings, user, kind)
     registry = Registry(settings.adapters_dir)
     manifests = registry.list(settings.project)
-    person = hash_of(settings, settings.project, user, cast(Kind, kind))
     found = containing(registry, manifests, person)
     states = adapter_states(settings, manifests)
     if json:

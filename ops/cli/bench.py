@@ -14,7 +14,7 @@ from ops.cli import load
 from ops.cli.common import CommandError, DataDir, Model, no_foreign_bars, settings_from
 from ops.progress import Report, progress_bar
 
-app = typer.Typer(no_args_is_help=True, help="Benchmarks: gateway, engine, swap, log, PPO, learning, reward.")
+app = typer.Typer(no_args_is_help=True, help="Benchmarks: gateway, engine, swap, log, PPO, learning, curve, reward.")
 
 T = TypeVar("T", int, float)
 
@@ -176,6 +176,32 @@ def learning(
     with progress_bar() as report:
         made = run(options, settings_from(data_dir, model=MODEL), report, keep)
     show(made)
+
+
+@app.command()
+def curve(
+    votes: Annotated[
+        str, typer.Option("--votes", "-n", help="Each a model of its own, with commas between.")
+    ] = "50,100,200,400,800",
+    seeds: Annotated[str, typer.Option("--seeds", help="With commas between.")] = "0,1,2",
+    adversaries: Annotated[str, typer.Option("--adversaries", help="Shares of people who vote reversed.")] = "0",
+    people: Annotated[int, typer.Option("--people", min=10)] = 40,
+    pairs: Annotated[int, typer.Option("--pairs", min=50, help="Held out, for the figures.")] = 1000,
+    json: _JsonFile = None,
+    data_dir: DataDir = None,
+) -> None:
+    """What the reward model knows after so many votes of simulated people, beside words' TF-IDF (starter model)."""
+    no_foreign_bars()
+    settings = settings_from(data_dir, model="starter")
+    options = load("trainer.bench.curve:Options")(
+        sizes=tuple(_numbers("--votes", votes, int)),
+        seeds=tuple(_numbers("--seeds", seeds, int)),
+        adversaries=tuple(_numbers("--adversaries", adversaries, float)),
+        people=people,
+        pairs=pairs,
+    )
+    run = load("trainer.bench.curve:run")
+    _show("What the reward model knows after so many votes", json, lambda report: run(options, settings, report))
 
 
 @app.command()

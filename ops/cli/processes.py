@@ -72,7 +72,7 @@ def train(
 ) -> None:
     """Learn from the log: reward model, PPO, gates, publication; again whenever enough new votes are in."""
     no_foreign_bars()
-    load("trainer.cycle:run")(settings_from(data_dir, model=model, project=project), once=once, json=json)
+    load("trainer.process:run")(settings_from(data_dir, model=model, project=project), once=once, json=json)
 
 
 def control(

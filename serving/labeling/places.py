@@ -12,6 +12,8 @@ from feedback.log import EventLog, OffsetOutOfRange, Record
 from feedback.partition import partition_of
 
 _BLOCK = 500
+"""Records of a partition that are read at once."""
+
 _SKEW_S = 120.0
 
 
@@ -85,21 +87,21 @@ def find_places(log: EventLog, completion_ids: Collection[str]) -> dict[str, Fou
     return answers
 
 
-def newest_first(log: EventLog, down_to: dict[int, int] | None = None) -> Iterator[Record]:
+def newest_first(log: EventLog, down_to: dict[int, int] | None = None, block_size: int = _BLOCK) -> Iterator[Record]:
     """The completions' records from the end of every partition back to ``down_to``, the partitions by turns."""
     ends = {p: log.end("completions", p) for p in range(log.partitions("completions"))}
     lowest = {p: max((down_to or {}).get(p, 0), log.earliest("completions", p)) for p in ends}
     while any(ends[p] > lowest[p] for p in ends):
         block: list[Record] = []
         for partition, end in ends.items():
-            start = max(lowest[partition], end - _BLOCK)
+            start = max(lowest[partition], end - block_size)
             if start < end:
                 block += log.read("completions", partition, start, end - start)
                 ends[partition] = start
         yield from sorted(block, key=lambda record: record.event.time, reverse=True)
 
 
-def conversation_of(log: EventLog, project: str, conversation: str, since: float) -> list[Found]:
+def conversation_of(log: EventLog, project: str, conversation: str, since: float, block_size: int = _BLOCK) -> list[Found]:
     """The answers of a conversation that began at ``since`` (Unix seconds), oldest first. Raises `LogError`.
 
     They share a partition, which is read from its end; clocks of gateways may differ by `_SKEW_S`.
@@ -108,7 +110,7 @@ def conversation_of(log: EventLog, project: str, conversation: str, since: float
     end, lowest = log.end("completions", partition), log.earliest("completions", partition)
     answers: list[Found] = []
     while end > lowest:
-        start = max(lowest, end - _BLOCK)
+        start = max(lowest, end - block_size)
         block = log.read("completions", partition, start, end - start)
         for record in reversed(block):
             answer = found_in(record)

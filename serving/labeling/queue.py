@@ -254,7 +254,7 @@ def entry_verdict(test: EntryTest, right: Sequence[bool], *, skipped: int = 0, l
     """
     if len(right) < test.items and (left or len(right) + skipped < test.items):
         return None
-    return sum(right[: test.items]) >= test.share * test.items
+    return not test.items or sum(right[: test.items]) / test.items >= test.share
 
 
 def _has_had(rater: str) -> Any:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from ops.errors import CommandError
-from ops.progress import Report
 from ops.settings import Settings
 from trainer.bench import ppo, ppo_ours
 from trainer.bench.ppo_meter import Meter, resident_kb
@@ -43,6 +42,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
         gold=None,
         adapter="",
     )
+
+
+def quiet(what: str, share: float) -> None:
+    """Nobody watches."""
 
 
 def test_the_same_seed_makes_the_same_rollouts_which_end_unless_they_are_cut():
@@ -98,9 +101,17 @@ def test_what_both_learnt_is_compared_seed_by_seed():
 
 def test_without_trl_the_bench_says_what_installs_it(tmp_path: Path):
     options = ppo.Options(1, 1, "23m", "cpu", "float32", (), 64, trl=tmp_path)
-    quiet: Report = lambda what, share: None  # noqa: E731
     with pytest.raises(CommandError, match=f"--trl={tmp_path}: no TRL with PPO in it; make bench makes one"):
         ppo.run(options, Settings(data_dir=tmp_path), tmp_path, quiet)
+
+
+def test_without_the_model_to_learn_on_the_bench_says_so_before_it_measures(tmp_path: Path, scene: Scene):
+    folder = tmp_path / "trl" / "trl" / "experimental" / "ppo"
+    folder.mkdir(parents=True)
+    options = ppo.Options(3, 3, "23m", "cpu", "float32", (0,), 64, tmp_path / "trl")
+    with pytest.raises(CommandError, match="run `plaudit prepare --model starter` first"):
+        ppo.run(options, Settings(data_dir=tmp_path / "data", model="starter"), tmp_path / "bench", quiet)
+    assert not (tmp_path / "bench").exists()
 
 
 def test_memory_is_counted_from_where_the_meter_was_made():

@@ -39,8 +39,8 @@ def opened(tmp_path: Path) -> Iterator[Callable[..., SqliteLog]]:
     """Opens SQLite logs on one file, and closes them after the test."""
     logs: list[SqliteLog] = []
 
-    def open_one(partitions: int = 12, path: str = "log.db") -> SqliteLog:
-        logs.append(SqliteLog(tmp_path / path, partitions))
+    def open_one(partitions: int = 12, path: str = "log.db", **options: int) -> SqliteLog:
+        logs.append(SqliteLog(tmp_path / path, partitions, **options))
         return logs[-1]
 
     yield open_one

@@ -71,9 +71,9 @@ class KafkaBackend(Backend):
         self.prefix = f"t{uuid.uuid4().hex[:8]}"
         self.api_version = api_version
 
-    def open(self, outbox: str | None = None, **options: float) -> KafkaLog:
+    def open(self, outbox: str | None = None, kind: type[KafkaLog] = KafkaLog, **options: float) -> KafkaLog:
         path = self.folder / (outbox or f"outbox-{len(self.opened)}.db")
-        log = KafkaLog(path, self.servers, self.prefix, api_version=self.api_version, **options)
+        log = kind(path, self.servers, self.prefix, api_version=self.api_version, **options)
         self.opened.append(log)
         return log
 

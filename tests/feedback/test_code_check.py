@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from feedback import code_check
-from feedback.code_check import Limits, check_answer, parse_error, python_blocks, run_tests
+from feedback.code_check import JAIL, Limits, check_answer, parse_error, python_blocks, run_tests
 
 QUICK = Limits(wall_s=10, cpu_s=1, memory_bytes=256 * 2**20)
 
@@ -202,12 +201,11 @@ def test_code_has_an_empty_environment_and_no_packages(monkeypatch):
     [("= 444, 445, 446", "= 9999, 445, 446"), ("OLDEST_LANDLOCK = 3", "OLDEST_LANDLOCK = 99"), ("platform.machine()", "'vax'")],
     ids=["no Landlock", "old Landlock", "another machine"],
 )
-def test_where_the_kernel_cannot_shut_code_in_it_is_not_run(tmp_path: Path, monkeypatch, broken: tuple[str, str]):
-    jail, source = tmp_path / "jail.py", code_check._JAIL.read_text()
+def test_where_the_kernel_cannot_shut_code_in_it_is_not_run(tmp_path: Path, broken: tuple[str, str]):
+    jail, source = tmp_path / "jail.py", JAIL.read_text()
     jail.write_text(source.replace(*broken))
     assert jail.read_text() != source
-    monkeypatch.setattr(code_check, "_JAIL", jail)
-    verdict = check_answer("```python\nprint('ran')\n```", "assert True")
+    verdict = check_answer("```python\nprint('ran')\n```", "assert True", jail=jail)
     assert verdict is not None
     assert verdict.run is not None
     assert (verdict.run.outcome, verdict.run.output) == ("not_isolated", "")

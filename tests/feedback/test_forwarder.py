@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from brokers import wait_until
 from feedback_samples import rating
+from instead import Instead
 
 from feedback.forwarder import Forwarder, RowsRefused, SendFailed
 from feedback.log import LogUnavailable
@@ -57,7 +58,7 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
 def start(outbox: Outbox) -> Iterator[Start]:
     running: list[Forwarder] = []
 
-    def start_one(cluster: Cluster, **options: object) -> Forwarder:
+    def start_one(cluster: Cluster, outbox: Outbox = outbox, **options: object) -> Forwarder:
         running.append(Forwarder(outbox, cluster.connect, longest_pause_s=0.01, **options))
         return running[-1]
 
@@ -225,18 +226,16 @@ def test_a_window_ends_at_its_size_but_holds_one_row_at_least(outbox: Outbox):
     assert [row.seq for row in outbox.after(2, rows=2, size=10**6)] == [3, 4]
 
 
-def test_a_disk_that_fails_for_a_while_ends_nothing(outbox: Outbox, start: Start, monkeypatch: pytest.MonkeyPatch):
+def test_a_disk_that_fails_for_a_while_ends_nothing(outbox: Outbox, start: Start):
     cluster = Cluster()
     failures = iter([True, True])
-    honest = outbox.advance
 
     def advance(seq: int, letters: list) -> None:
         if next(failures, False):
             raise LogUnavailable("disk full")
-        honest(seq, letters)
+        outbox.advance(seq, letters)
 
-    monkeypatch.setattr(outbox, "advance", advance)
-    forwarder = start(cluster)
+    forwarder = start(cluster, Instead(outbox, advance=advance))
     outbox.log.append([rating("f1")])
     wait_until(lambda: forwarder.lag == 0, "noted in the end")
     assert [seq for _, seq in cluster.wire] == [1, 1, 1]

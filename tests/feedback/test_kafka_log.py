@@ -64,13 +64,19 @@ def test_reading_without_kafka_says_so_at_once(tmp_path: Path, servers: str):
     log.close()
 
 
+class Wedging(KafkaLog):
+    """kafka-python 3.0.12: once a batch of an idempotent producer has timed out, none of its later ones ever goes through."""
+
+    def _connect(self) -> sender.KafkaSender:
+        self.create_topics()
+        wedging = {"enable_idempotence": True, "delivery_timeout_ms": 1500, "request_timeout_ms": 1000, "linger_ms": 0}
+        return sender.KafkaSender(self._cluster, **wedging)
+
+
 def test_a_producer_that_wedges_is_given_up_and_its_successor_sends_everything(
-    on_mock_kafka: KafkaBackend, mock_kafka: MockCluster, monkeypatch: pytest.MonkeyPatch
+    on_mock_kafka: KafkaBackend, mock_kafka: MockCluster
 ):
-    # kafka-python 3.0.12: once a batch of an idempotent producer has timed out, none of its later ones ever goes through.
-    wedging = {"enable_idempotence": True, "delivery_timeout_ms": 1500, "request_timeout_ms": 1000, "linger_ms": 0}
-    monkeypatch.setitem(vars(sender), "_PRODUCER", sender._PRODUCER | wedging)
-    log = on_mock_kafka.open(ack_timeout_s=3)
+    log = on_mock_kafka.open(kind=Wedging, ack_timeout_s=3)
     append(log, 0, 20)
     on_mock_kafka.settle()
     mock_kafka.set_latency(4000)  # sent, not answered, sent again, given up

@@ -2,9 +2,7 @@ from __future__ import annotations
 
 import hashlib
 
-import pytest
-
-from feedback.merkle import inclusion_proof, leaf_hash, proves, root
+from feedback.merkle import leaf_hash, root
 
 ENTRIES = [bytes.fromhex(each) for each in ("", "00", "10", "2021", "3031", "40414243", "5051525354555657", "60" * 16)]
 LEAVES = [leaf_hash(entry) for entry in ENTRIES]
@@ -31,24 +29,6 @@ def test_the_tree_of_five_is_split_after_four():
     assert root(LEAVES[:5]) == node(left, LEAVES[4])
 
 
-@pytest.mark.parametrize("size", range(1, 9))
-def test_every_entry_is_proved_at_its_place_and_nowhere_else(size: int):
-    leaves = LEAVES[:size]
-    for index, leaf in enumerate(leaves):
-        path = inclusion_proof(leaves, index)
-        assert [at for at in range(-1, size + 1) if proves(leaf, at, size, path, root(leaves))] == [index]
-        assert not proves(leaf_hash(b"never said"), index, size, path, root(leaves))
-        assert not proves(leaf, index, size, [*path, leaf], root(leaves))
-        assert not proves(leaf, index, size, path[:-1], root(leaves)) or size == 1
-        assert not proves(leaf, index, size, path, root(leaves[:-1]))
-
-
-def test_a_path_of_three_is_worked_by_hand():
-    # 0 1 | 2: the path of entry 2 is the node of the other two
-    assert inclusion_proof(LEAVES[:3], 2) == [node(LEAVES[0], LEAVES[1])]
-    assert inclusion_proof(LEAVES[:3], 0) == [LEAVES[1], LEAVES[2]]
-
-
 def test_a_node_is_no_entry():
     assert leaf_hash(LEAVES[0] + LEAVES[1]) != node(LEAVES[0], LEAVES[1])
     assert root([leaf_hash(LEAVES[0] + LEAVES[1])]) != root(LEAVES[:2])
@@ -56,8 +36,3 @@ def test_a_node_is_no_entry():
 
 def test_the_order_counts():
     assert root(LEAVES[:2]) != root(LEAVES[1::-1])
-
-
-def test_what_is_not_there_has_no_proof():
-    with pytest.raises(IndexError, match="leaf 2 of 2"):
-        inclusion_proof(LEAVES[:2], 2)

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from rater_votes import pair, score, thumb
 from sklearn.metrics import cohen_kappa_score
 
-from feedback.raters.agreement import alpha, alpha_by_stream
+from feedback.raters.agreement import alpha
 from feedback.raters.kappa import cohen_kappa, majorities, with_majority
 from feedback.raters.labels import labels_of, units_of
 
@@ -51,12 +51,6 @@ def test_alpha_does_not_depend_on_the_order_of_units_or_raters(table, rng):
     mixed = [rng.sample(unit, len(unit)) for unit in rng.sample(table, len(table))]
     for level in ("nominal", "ordinal", "interval"):
         assert alpha(mixed, level) == pytest.approx(alpha(table, level))
-
-
-def test_each_stream_has_an_alpha_of_its_own():
-    agreed = [thumb(answer, value, rater, stream="easy") for answer, value in (("x", 1), ("y", -1)) for rater in ("r", "s")]
-    divided = [thumb("x", 1, "r", stream="hard"), thumb("x", -1, "s", stream="hard")]
-    assert alpha_by_stream(labels_of([*agreed, *divided, thumb("x", 1)])) == {"": None, "easy": 1.0, "hard": 0.0}
 
 
 def test_raters_who_saw_a_pair_in_other_orders_judge_one_item():

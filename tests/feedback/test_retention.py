@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from feedback_samples import completion, rating
+from kafka import KafkaAdminClient
 
 from feedback.cluster import topics
 from feedback.cluster.client import Cluster
@@ -54,15 +55,14 @@ def test_a_partition_loses_its_beginning_only(log):
     assert names(log) == ["f1", "f2", "f3"]
 
 
-def test_more_than_one_transactions_worth_is_deleted(log, monkeypatch):
-    monkeypatch.setattr("feedback.retention._AT_ONCE", 3)
+def test_more_than_one_transactions_worth_is_deleted(log):
     log.append([rating(f"f{n}", time=100.0) for n in range(8)])
     before = log.transactions
-    assert forget(log, "feedback", before=500.0) == 8
+    assert forget(log, "feedback", before=500.0, at_once=3) == 8
     assert log.transactions - before == 12 + 2  # one a partition, and two more where there was something
 
 
-def test_topics_of_a_cluster_are_made_with_their_retention(monkeypatch):
+def test_topics_of_a_cluster_are_made_with_their_retention():
     made: dict[str, dict[str, Any]] = {}
 
     class Admin:
@@ -75,8 +75,11 @@ def test_topics_of_a_cluster_are_made_with_their_retention(monkeypatch):
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(Cluster, "open", lambda self, kind, **config: {topics.KafkaAdminClient: Admin}[kind]())
-    topics.Topics(Cluster("kafka:9092", "t", 12, None), -1, {"feedback": 1.5, "completions": 90}).ensure()
+    class Pretended(Cluster):
+        def open(self, kind: Any, **config: Any) -> Admin:
+            return {KafkaAdminClient: Admin}[kind]()
+
+    topics.Topics(Pretended("kafka:9092", "t", 12, None), -1, {"feedback": 1.5, "completions": 90}).ensure()
     assert {name: options["configs"]["retention.ms"] for name, options in made.items()} == {
         "t.completions.v1": "7776000000",
         "t.feedback.v1": "129600000",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from typing import get_args
 
 from feedback_samples import rating
 
 from feedback.events import CompletionCreated, CompletionText, Event, Exposure, Message
 from feedback.join import Joiner, Vote
 from feedback.log import Position, Record
-from feedback.splits import SPLITS, split_of
+from feedback.splits import Split, split_of
 
 
 def asked(name: str, question: str) -> Event:
@@ -43,7 +44,7 @@ def test_nobody_and_no_prompt_of_the_test_votes_is_met_in_training():
     parts: dict[str, list[Vote]] = defaultdict(list)
     for vote in votes:
         parts[split_of(vote)].append(vote)
-    assert set(parts) == set(SPLITS)
+    assert set(parts) == set(get_args(Split))
     trained_raters, trained_prompts = ({of(v) for v in parts["train"]} for of in (lambda v: v.rater, question))
     for vote in parts["test"]:
         assert vote.rater not in trained_raters
@@ -76,7 +77,7 @@ def test_a_votes_split_is_the_same_in_every_version():
 def test_what_is_held_out_in_time_comes_after_the_others_of_its_block():
     votes = [vote for vote in crowd(200, raters=40, prompts=30) if split_of(vote) in ("train", "test_time")]
     for block in range(10):
-        times = {split: [v.time for v in votes if v.time // 20 == block and split_of(v) == split] for split in SPLITS}
+        times = {split: [v.time for v in votes if v.time // 20 == block and split_of(v) == split] for split in get_args(Split)}
         assert max(times["train"]) < min(times["test_time"], default=1e9)
     assert {vote.time % 20 for vote in votes if split_of(vote) == "test_time"} == {18.0, 19.0}
 

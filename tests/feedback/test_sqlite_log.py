@@ -7,7 +7,6 @@ import resource
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -110,11 +109,8 @@ def test_a_disk_that_takes_no_byte_is_noticed_before_the_first_event(opened: Ope
     log.check_writable()
 
 
-def test_more_than_may_wait_for_the_disk_are_refused_and_those_that_wait_are_kept(
-    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("feedback.database._WAITING", 10)
-    log = opened()
+def test_more_than_may_wait_for_the_disk_are_refused_and_those_that_wait_are_kept(opened: Open, tmp_path: Path):
+    log = opened(most_waiting=10)
     with_lock = sqlite3.connect(tmp_path / "log.db", isolation_level=None)
     with_lock.execute("BEGIN IMMEDIATE")
     futures = [log.submit(rating(f"f{n}")) for n in range(100)]
@@ -175,14 +171,15 @@ def test_a_file_keeps_its_number_of_partitions(opened: Open):
         opened(partitions=6)
 
 
-def test_a_bug_in_a_job_ends_the_writer_and_leaves_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)  # the bug is ours, on purpose
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # the bug is ours, on purpose
+def test_a_bug_in_a_job_ends_the_writer_and_leaves_nobody_waiting(tmp_path: Path):
     SqliteLog(tmp_path / "log.db").close()
     writer = Writer(connect(tmp_path / "log.db"))
     bug = writer.submit(lambda c: 1 // 0)
     with pytest.raises(LogUnavailable, match="stopped"):
         bug.result(5)
     wait_until(lambda: isinstance(writer.submit(lambda c: 1).exception(5), LogUnavailable), "later jobs are refused")
+    writer.close()
 
 
 def test_close_writes_what_waits_first(opened: Open):

@@ -6,9 +6,9 @@ from math import sqrt
 
 import pytest
 
-from feedback.events import Event, RolloutChanged
+from feedback.events import RolloutChanged
 from ops.assignment import assign, bucket_of, sides
-from ops.deployment import Deployment, fold, rollout_of, salt_of
+from ops.deployment import Deployment, rollout_of, salt_of
 
 UNITS = [f"user-{i}" for i in range(20_000)]
 RUNNING = Deployment("p", challenger="p-v1-00000000", coverage=0.1, salt="s", rollout_id="ro-p-v1-00000000", state="CANARY")
@@ -67,19 +67,17 @@ def test_the_coin_decides_who_is_shown_first():
     assert sides(0.5) == (1, 0)
 
 
-def changed(time: float, project: str = "p", **fields: object) -> Event:
-    data = RolloutChanged(**{"rollout_id": "ro-x", "state": "GATED", "challenger": "x", "salt": "s", "rollouts": 1} | fields)
-    return Event(id=f"{project}-{time}", time=time, project=project, key=project, data=data)
+def deployed(*changes: dict[str, object]) -> Deployment:
+    """After these changes, at 1, 2, … seconds."""
+    deployment = Deployment.initial("p")
+    usual = {"rollout_id": "ro-x", "state": "GATED", "challenger": "x", "salt": "s", "rollouts": 1}
+    for time, change in enumerate(changes, start=1):
+        deployment = deployment.after(RolloutChanged(**usual | change), float(time))
+    return deployment
 
 
-def test_a_deployment_is_folded_from_changes_of_its_own_project():
-    events = [
-        changed(1.0),
-        changed(2.0, state="RAMP", coverage=0.5, step=1),
-        changed(3.0, project="q", rollout_id="ro-y", challenger="y"),
-    ]
-    deployments = fold(events)
-    assert deployments["p"] == Deployment(
+def test_a_deployment_is_folded_from_changes():
+    assert deployed({}, {"state": "RAMP", "coverage": 0.5, "step": 1}) == Deployment(
         "p",
         challenger="x",
         coverage=0.5,
@@ -92,19 +90,17 @@ def test_a_deployment_is_folded_from_changes_of_its_own_project():
         since=2.0,
         started=1.0,
     )
-    assert deployments["q"].challenger == "y"
 
 
 @pytest.mark.parametrize("state", ["ROLLED_BACK", "EXPIRED", "REFUSED"])
 def test_an_ended_rollout_exposes_nobody_though_its_last_event_names_the_challenger(state):
-    deployment = fold([changed(1.0), changed(2.0, state=state, coverage=0.5)])["p"]
+    deployment = deployed({}, {"state": state, "coverage": 0.5})
     assert (deployment.challenger, deployment.coverage, deployment.rollout_id, deployment.champion) == (None, 0.0, None, "base")
     assert assign(deployment, "u").adapter == "base"
 
 
 def test_a_promotion_makes_the_challenger_the_champion_of_all():
-    change = changed(2.0, state="PROMOTED", champion="x", challenger=None, promotions=1)
-    deployment = fold([changed(1.0), change])["p"]
+    deployment = deployed({}, {"state": "PROMOTED", "champion": "x", "challenger": None, "promotions": 1})
     assert (deployment.champion, deployment.challenger, deployment.promotions) == ("x", None, 1)
     assert {assign(deployment, unit).adapter for unit in UNITS[:100]} == {"x"}
 

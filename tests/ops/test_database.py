@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from postgres import PASSWORD, PostgresServer
-from sqlalchemy import Column, Engine, Integer, MetaData, Table, inspect, text
+from sqlalchemy import Column, Engine, Integer, MetaData, Table, event, inspect, text
 from sqlalchemy.exc import OperationalError
 
 from ops.database import SCHEMA_VERSION, DatabaseUnavailable, create_tables, database_of
@@ -118,12 +118,9 @@ def test_the_server_gives_up_a_statement_that_takes_too_long(postgres: PostgresS
         connection.execute(text("SELECT pg_sleep(60)"))
 
 
-def test_a_server_that_hangs_is_given_up_and_used_again_when_it_is_well(
-    postgres: PostgresServer, opened: Callable[..., Engine], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("ops.postgres.ANSWER_S", 0.3)
-    monkeypatch.setattr("ops.postgres.CONNECT_S", 1)  # libpq makes two seconds of it
-    engine = opened(postgres.create())
+def test_a_server_that_hangs_is_given_up_and_used_again_when_it_is_well(postgres: PostgresServer, opened: Callable[..., Engine]):
+    engine = opened(f"{postgres.create()}?connect_timeout=1")  # libpq makes two seconds of it
+    event.listen(engine, "connect", lambda connection, _: setattr(connection, "answer_s", 0.3))
     with engine.connect() as connection:
         connection.execute(text("SELECT 1"))
         postgres.freeze()

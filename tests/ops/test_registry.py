@@ -99,20 +99,20 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from lora_files import publish
-from ops import registry
-writes = 0
-real_write, real_rename = registry._write, os.rename
-def die(*_): os.kill(os.getpid(), signal.SIGKILL)
-def write(path, data):
-    global writes
-    if writes == int(sys.argv[4]):
-        path.write_bytes(data[: len(data) // 2])
+from ops.registry import Registry
+left = int(sys.argv[4])
+def die(): os.kill(os.getpid(), signal.SIGKILL)
+def hook(event, arguments):
+    global left
+    if event == "os.rename":
         die()
-    writes += 1
-    real_write(path, data)
-registry._write = write
-os.rename = die
-publish(registry.Registry(Path(sys.argv[1])), Path(sys.argv[2]))
+    if event == "open" and ".staging-" in str(arguments[0]) and arguments[2] & os.O_CREAT:
+        left -= 1
+        if left == -1:
+            Path(arguments[0]).write_bytes(b"half of it")
+            die()
+sys.addaudithook(hook)
+publish(Registry(Path(sys.argv[1])), Path(sys.argv[2]))
 """
 
 

@@ -78,6 +78,45 @@ def test_settings_that_do_not_fit_each_other_are_refused_with_the_fix():
         load_settings(train={"algorithm": "rloo", "ppo": {"samples_per_prompt": 1}})
 
 
+def test_goals_are_weights_by_metric_in_the_environment_and_in_the_file(monkeypatch, tmp_path):
+    assert load_settings().train.reward.goals == {}
+    (tmp_path / "plaudit.toml").write_text("[train.reward.goals]\nformality = -1\n")
+    assert load_settings().train.reward.goals == {"formality": -1.0}
+    (tmp_path / "plaudit.toml").unlink()
+    monkeypatch.setenv("PLAUDIT_TRAIN__REWARD__GOALS", '{"brevity": 0.5, "formality": -0.25}')
+    mine = load_settings()
+    assert mine.train.reward.goals == {"brevity": 0.5, "formality": -0.25}
+    monkeypatch.delenv("PLAUDIT_TRAIN__REWARD__GOALS")
+    monkeypatch.setenv("PLAUDIT_TRAIN", environment_of(mine)["PLAUDIT_TRAIN"])
+    assert load_settings().train.reward.goals == mine.train.reward.goals
+
+
+@pytest.mark.parametrize(
+    ("goals", "wrong"),
+    [
+        ('{"brevity": NaN}', "the weight of 'brevity' is nan: it takes one from -10 to 10"),
+        ('{"brevity": -1e999}', "the weight of 'brevity' is -inf: "),
+        ('{"brevity": 11}', "the weight of 'brevity' is 11.0: "),
+        ('{"": 1}', "'' is no score's metric: "),
+        ('{"Brevity": 1}', "'Brevity' is no score's metric: "),
+        (json.dumps({f"g{n}": 1 for n in range(9)}), "at most 8 goals, here are 9"),
+    ],
+)
+def test_a_goal_that_cannot_be_is_one_line_that_names_it(monkeypatch, goals, wrong):
+    monkeypatch.setenv("PLAUDIT_TRAIN__REWARD__GOALS", goals)
+    with pytest.raises(SettingsError) as error:
+        load_settings()
+    [line] = str(error.value).splitlines()
+    assert line.startswith("train.reward.goals={")
+    assert wrong in line
+    assert "Set PLAUDIT_TRAIN__REWARD__GOALS, " in line
+
+
+def test_goals_want_an_algorithm_that_has_a_reward():
+    with pytest.raises(SettingsError, match=r"^train\.reward\.goals=.*'dpo' has no reward.*ALGORITHM to ppo or rloo"):
+        load_settings(train={"algorithm": "dpo", "reward": {"goals": {"brevity": 1.0}}})
+
+
 def test_a_child_process_sees_exactly_the_settings_of_its_parent(monkeypatch, tmp_path):
     mine = load_settings(data_dir=tmp_path / "here", port=4321, train={"min_new_votes": 7}, secret="s3cret")
     for name, value in environment_of(mine).items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from lora_files import publish, write_lora
 
 from feedback.events import CompletionCreated, Event, FeedbackRetracted, FeedbackSet, RolloutChanged, Topic
 from feedback.ids import uuid7
-from feedback.log import TopicReader
+from feedback.log import LogError, Position, TopicReader
 from feedback.sqlite_log import SqliteLog
 from ops.registry import Registry
 from ops.settings import LimitSettings, Settings, load_settings
@@ -52,10 +52,21 @@ def serving_app(app: Any, limits: LimitSettings | None = None) -> Iterator[str]:
         assert not thread.is_alive()
 
 
+class BreakableLog(SqliteLog):
+    """It appends nothing while `broken` says why."""
+
+    broken: LogError | None = None
+
+    def append(self, events: Sequence[Event], timeout: float = 10.0) -> list[Position]:
+        if self.broken is not None:
+            raise self.broken
+        return super().append(events, timeout)
+
+
 class Gateway:
     """A running gateway and its log, key and address."""
 
-    def __init__(self, settings: Settings, log: SqliteLog, url: str, coins: list[float]) -> None:
+    def __init__(self, settings: Settings, log: BreakableLog, url: str, coins: list[float]) -> None:
         self.settings, self.log, self.url, self.coins = settings, log, url, coins
         self.keys = KeyStore(settings)
         self.keys.ensure_project("other")
@@ -123,7 +134,7 @@ def gateway(folder: Path, *upstreams: ChatUpstream, ready: bool = True, **settin
     """A gateway over these engines; ``ready``: it is waited for until it can answer."""
     urls = tuple(upstream.url for upstream in upstreams)
     configured = load_settings(data_dir=folder, engine_urls=urls, secret="a secret for tests, long enough", page="on", **settings)
-    log = SqliteLog(configured.log_path)
+    log = BreakableLog(configured.log_path)
     coins: list[float] = []
     app = create_app(configured, log=log, coin=lambda: coins.pop(0) if coins else 0.25)
     with serving_app(app, configured.limits) as url:

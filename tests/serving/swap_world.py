@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +38,10 @@ class World:
         """The gateways' monotonic clock, in seconds."""
         self._staged = 0
 
-    def gateway(self, name: str = "gw-1") -> AdapterManager:
+    def gateway(self, name: str = "gw-1", registry: Registry | None = None) -> AdapterManager:
         """A gateway that looks at its engines in every round."""
         return AdapterManager(
-            self.engines, self.registry, self.log, self.settings, name, clock=lambda: self.now, monotonic=self._tick
+            self.engines, registry or self.registry, self.log, self.settings, name, clock=lambda: self.now, monotonic=self._tick
         )
 
     def _tick(self) -> float:
@@ -70,3 +72,11 @@ class World:
     def told(self, kind: type[AdapterLive] | type[AdapterRefused]) -> list[Any]:
         events = [record.event for record in TopicReader(self.log, "control").drain()]
         return [event.data for event in events if isinstance(event.data, kind)]
+
+
+async def reconciled(manager: AdapterManager, condition: Callable[[], Any]) -> None:
+    """Round after round until the condition holds."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await manager.reconcile()
+            await asyncio.sleep(0.01)

@@ -178,6 +178,8 @@ REFUSED_WITH_RECEIPT: list[tuple[dict[str, Any], int, str, str]] = [
     ({"type": "amend", "kind": "rating", "changes": {"tags": ["other"]}}, 400, "changes.value", "missing_required_parameter"),
     ({"type": "amend", "kind": "rating", "changes": {"value": 1, "tags": ["other"]}}, 400, "changes.tags", "invalid_value"),
     ({"type": "amend", "kind": "correction", "changes": {"text": ""}}, 400, "changes.text", "invalid_value"),
+    ({"type": "amend", "kind": "correction", "changes": {"decision_ms": "5"}}, 400, "changes.decision_ms", "invalid_value"),
+    ({"type": "amend", "kind": "correction", "changes": {"decision_ms": True}}, 400, "changes.decision_ms", "invalid_value"),
     ({"type": ["rating"], "value": 1}, 400, "type", "unsupported_feedback_type"),
     ({"value": 1}, 400, "type", "missing_required_parameter"),
 ]

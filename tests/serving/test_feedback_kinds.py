@@ -207,6 +207,12 @@ def test_who_amends_or_takes_back_what_may_never_have_been_said_is_told_on_what_
     assert standing(served, single) == [Rating(value=1)]
 
 
+@pytest.mark.parametrize(("ranks", "param"), [([1, 3], "changes.ranks"), (["1", "2"], "changes.ranks[0]")])
+def test_a_ranking_is_not_amended_to_what_is_none(served: Gateway, pair: dict[str, Any], ranks: list[Any], param: str):
+    body = {"type": "amend", "kind": "ranking", "changes": {"ranks": ranks}, "receipt": pair["receipt"]}
+    assert error_of(served.feedback(**body), 400)["param"] == param
+
+
 def test_a_ranking_is_not_amended_to_another_number_of_answers(served: Gateway, pair: dict[str, Any]):
     body = {"type": "amend", "kind": "ranking", "changes": {"ranks": [1, 2, 3]}, "receipt": pair["receipt"]}
     assert error_of(served.feedback(**body), 400)["param"] == "changes.ranks"

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from label_world import World, annotator, completion, world
+from label_world import World, annotator, completion
 
 from feedback.events import Event, FeedbackRetracted, Target
 from serving.labeling.agreement import agreement
-
-
-@pytest.fixture
-def w(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as made:
-        yield made
 
 
 def judge(w: World, stream, who: str, said: dict[str, dict]) -> None:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from label_world import World, completion, world
+from label_world import World, completion
 
 from feedback.events import Exposure, Flag, Preference, Ranking, Rating, Score, Target
 from feedback.receipts import Receipt
@@ -18,12 +16,6 @@ from serving.labeling.golden import truth
 from serving.labeling.places import find_places
 from serving.labeling.plan import StreamPlan
 from serving.labeling.statistics import rater_views, stream_view, task_views
-
-
-@pytest.fixture
-def w(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as made:
-        yield made
 
 
 def said(**body: Any):

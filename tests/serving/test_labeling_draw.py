@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from label_world import World, completion, world
+from label_world import World, completion
 
 from serving.labeling.draw import draw
 from serving.labeling.places import conversation_of, find_places, newest_first, read_places
 from serving.labeling.plan import StreamPlan
 from serving.labeling.streams import Stream
-
-
-@pytest.fixture
-def w(tmp_path: Path) -> Iterator[World]:
-    with world(tmp_path) as made:
-        yield made
 
 
 def names(w: World, stream: Stream) -> list[tuple[str, ...]]:
@@ -116,15 +108,15 @@ def test_answers_are_found_by_id_and_by_place(w: World):
     assert read_places(w.log, [places[0]._replace(offset=10_000)]) is None
 
 
-def test_the_log_is_read_backwards_block_by_block_without_a_gap(w: World, monkeypatch):
-    monkeypatch.setattr("serving.labeling.places._BLOCK", 3)
+def test_the_log_is_read_backwards_block_by_block_without_a_gap(w: World):
     w.log.append([completion(f"x{n}", question=f"q{n % 5}", time=float(n)) for n in range(40)])
-    seen = Counter(record.event.data.completion_id for record in newest_first(w.log))
+    seen = Counter(record.event.data.completion_id for record in newest_first(w.log, block_size=3))
     assert seen == {f"x{n}": 1 for n in range(40)}
-    assert [a.completion.completion_id for a in conversation_of(w.log, "default", "q2", 500.0)] == ["x27", "x32", "x37"], (
+    late = conversation_of(w.log, "default", "q2", 500.0, block_size=3)
+    assert [answer.completion.completion_id for answer in late] == ["x27", "x32", "x37"], (
         "one block of three: those before are older than the conversation"
     )
-    assert len(conversation_of(w.log, "default", "q2", 0.0)) == 8
+    assert len(conversation_of(w.log, "default", "q2", 0.0, block_size=3)) == 8
 
 
 WRONG: list[dict[str, Any]] = [

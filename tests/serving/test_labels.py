@@ -183,21 +183,19 @@ def test_what_is_unknown_is_told(program: Program):
     assert error_of(program.operate("GET", "/labels/stream_none"), 404)["param"] == "stream"
 
 
-def test_201_means_on_disk_and_without_the_log_nothing_is_taken_and_the_task_stays_open(program: Program, monkeypatch):
+def test_201_means_on_disk_and_without_the_log_nothing_is_taken_and_the_task_stays_open(program: Program):
     (id,) = program.answered("say durable")
     stream = program.stream("durable", source={"rule": "listed"})
     program.operate("POST", f"/labels/{stream['id']}/items", {"items": [{"completion_ids": [id]}]})
     task = program.next("durable").json()
     before = len(program.facts())
-
-    def full(*of: object) -> None:
-        raise LogUnavailable("the disk is full")
-
-    with monkeypatch.context() as broken:
-        broken.setattr(program.served.log, "append", full)
+    program.served.log.broken = LogUnavailable("the disk is full")
+    try:
         reply = program.answer(task["id"], type="rating", value=1)
-        assert error_of(reply, 503)["code"] == "log_unavailable"
-        assert reply.headers["retry-after"] == "1"
+    finally:
+        program.served.log.broken = None
+    assert error_of(reply, 503)["code"] == "log_unavailable"
+    assert reply.headers["retry-after"] == "1"
     assert len(program.facts()) == before
     assert program.next("durable").json()["id"] == task["id"]
     assert program.answer(task["id"], type="rating", value=1).status_code == 201

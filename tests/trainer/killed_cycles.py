@@ -18,7 +18,7 @@ from commit_once import bytes_of
 from vote_log import fill, settings_for
 
 from ops.open_log import open_log_of
-from trainer.cycle import trainer_of
+from trainer.process import trainer_of
 
 VOTES, MORE = 60, 10
 STEPS = (

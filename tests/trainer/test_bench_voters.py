@@ -9,7 +9,6 @@ from feedback.join import Vote
 from ops.domain.people import crowd
 from ops.open_log import open_log_of
 from ops.settings import SamplingSettings
-from trainer.bench.held_out import distinct_2
 from trainer.bench.voters import Shares, Voters
 from trainer.inbox import Inbox
 
@@ -50,8 +49,3 @@ def test_the_same_seed_gives_the_same_votes(tmp_path, tiny_folder, tiny):
     assert [(v.feedback_id, v.rater, v.judgement, v.time) for v in first] == [
         (v.feedback_id, v.rater, v.judgement, v.time) for v in again
     ]
-
-
-def test_distinct_2_counts_pairs_of_words():
-    assert distinct_2(["a b c", "a b d"]) == 3 / 4  # ab bc ab bd
-    assert distinct_2(["alone"]) == 0.0

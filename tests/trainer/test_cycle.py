@@ -21,10 +21,10 @@ from ops.open_log import open_log_of
 from ops.registry import Registry
 from trainer.checkpoint import Checkpoint, journal
 from trainer.compare import said_by
-from trainer.cycle import run_cycle, trainer_of
 from trainer.explain import NotExplained, feedback_of
 from trainer.inbox import Inbox
 from trainer.learner import TrainingDiverged
+from trainer.process import run_cycle, trainer_of
 from trainer.reward import RewardModel
 
 SCRIPT = Path(__file__).with_name("killed_cycles.py")

@@ -1,29 +1,22 @@
+"""What each gate takes and refuses, by figures worked by hand."""
+
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
 
 import pytest
 import torch
-from vote_log import settings_for
 
-from feedback.events import Message
 from trainer.gates.agreement import agreement
 from trainer.gates.anchor import anchor
-from trainer.gates.calibrated import calibrated
 from trainer.gates.collapse import collapse, sameness
 from trainer.gates.divergence import divergence
-from trainer.gates.diversity import distinct_2
+from trainer.gates.diversity import distinct_2, distinct_share, word_pairs
 from trainer.gates.ended import ended
 from trainer.gates.form import form, is_well_formed
-from trainer.gates.golden import golden
 from trainer.gates.hacking import hacking
 from trainer.gates.judged import effective_n, judged, wins
-from trainer.gates.kept import kept
-from trainer.gates.learned import learned
 from trainer.gates.length import length
-from trainer.gates.length_bias import length_bias
-from trainer.gates.master_keys import master_keys
 from trainer.gates.matched import matched
 from trainer.gates.refusals import is_refusal, refusals
 from trainer.gates.secrets import secrets
@@ -31,25 +24,6 @@ from trainer.gates.sycophancy import sycophancy
 from trainer.gates.toxicity import is_toxic, toxicity
 from trainer.gates.truth import truth
 from trainer.gates.weights import finite_weights
-from trainer.reward import RewardModel
-from trainer.rollouts import LocalRollouts, RolloutsUnavailable
-from trainer.trial import FEW_PROMPTS, Trial, divide_prompts
-
-
-@dataclass(frozen=True)
-class Figures:
-    n: int
-    accuracy: float | None
-    majority: float | None
-
-
-def test_a_reward_model_has_to_beat_the_majority_by_a_standard_error():
-    sure, lucky = learned("reward_accuracy", Figures(100, 0.6, 0.5)), learned("reward_accuracy", Figures(100, 0.54, 0.5))
-    assert sure.passed
-    assert sure.value == pytest.approx(0.6 - math.sqrt(0.6 * 0.4 / 100), abs=0.002)
-    assert sure.threshold == 0.5
-    assert not lucky.passed
-    assert not learned("reward_accuracy", Figures(0, None, None)).passed
 
 
 def test_the_judge_has_to_prefer_the_candidate_beyond_chance():
@@ -230,16 +204,6 @@ def test_a_lead_that_the_judge_does_not_see_is_a_hack():
     assert not hacking([], [], 0.25).passed
 
 
-def test_saying_nothing_has_to_score_below_the_median():
-    answers = [1.0, 2.0, 3.0, 4.0]
-    assert master_keys("k", {"": 0.0, ":": 1.5}, answers).value == 0.25
-    liked = master_keys("k", {"": 0.0, ":": 2.5}, answers)
-    assert (liked.passed, liked.value) == (False, 0.5)
-    assert "':'" in liked.detail
-    assert not master_keys("k", {"": math.nan}, answers).passed
-    assert not master_keys("k", {"": 0.0}, []).passed
-
-
 def test_giving_in_may_hardly_become_more_frequent():
     assert sycophancy([True] * 5 + [False] * 95, [False] * 100, 0.05).passed
     # a standard error of 0.036 above the 0.05 that are allowed
@@ -273,140 +237,6 @@ def test_trainer_and_engine_have_to_agree_where_there_is_an_engine():
     assert (nobody.passed, nobody.value, nobody.detail) == (True, None, "not compared: no engine was to be asked")
 
 
-def test_a_new_reward_model_may_lose_a_point_and_a_standard_error():
-    # 0.80 and 0.90 on 100 votes: a standard error of 0.05
-    assert not kept("k", 0.80, 0.90, 100, 0.01).passed
-    assert kept("k", 0.85, 0.90, 100, 0.01).passed
-    assert not kept("k", 0.85, 0.90, 10_000, 0.01).passed
-    assert kept("k", None, None, 0, 0.01).passed
-
-
-def test_a_reward_model_may_be_five_points_surer_than_it_is_right():
-    assert calibrated("k", 0.08, 0.03, 100, 0.05).passed
-    assert not calibrated("k", 0.09, 0.03, 100, 0.05).passed
-    assert not calibrated("k", math.nan, 0.03, 100, 0.05).passed
-    assert not calibrated("k", None, None, 0, 0.05).passed
-
-
-def test_a_reward_model_may_not_like_length_more_than_people_do():
-    assert length_bias("k", 0.3, 0.1, 100, 0.1).passed  # 0.1 and a standard error of 0.1
-    assert not length_bias("k", 0.31, 0.1, 100, 0.1).passed
-    assert not length_bias("k", -0.11, 0.1, 100, 0.1).passed
-    assert not length_bias("k", math.nan, 0.1, 100, 0.1).passed
-    assert length_bias("k", None, None, 0, 0.1).passed
-
-
-def test_nine_of_ten_golden_items_have_to_be_right():
-    # n=100: a standard error of 0.03
-    assert golden("k", 0.87, 100, 0.9).passed
-    assert not golden("k", 0.86, 100, 0.9).passed
-    assert golden("k", None, 0, 0.9).passed
-
-
-def prompts(count: int):
-    return [(Message(role="user", content=f"question {n}?"),) for n in range(count)]
-
-
-class Away(LocalRollouts):
-    """An engine that does not answer."""
-
-    def generate(self, *asked, **how):
-        raise RolloutsUnavailable("engine http://away: ConnectError")
-
-
-class Apart(LocalRollouts):
-    """An engine whose log-probabilities are all 0.03 nats away from the trainer's."""
-
-    def generate(self, *asked, **how):
-        samples = super().generate(*asked, **how)
-        return [replace(sample, logprobs=tuple(p - 0.03 for p in sample.logprobs)) for sample in samples]
-
-
-def verdicts(tiny, settings, standards=None, champion="base", **asked):
-    trial = Trial(tiny, champion, prompts(16), None, settings, temperature=1.0, seed=0)
-    results, after = trial.run(RewardModel(tiny, "judge"), standards or {}, reward=RewardModel(tiny, "reward"), **asked)
-    return {result.name: result for result in results}, after
-
-
-def test_an_adapter_without_effect_is_its_champion_and_wins_nothing(tiny, tiny_folder, tmp_path):
-    tiny.add("policy")
-    results, _ = verdicts(tiny, settings_for(tmp_path, tiny_folder))
-    assert [name for name, result in results.items() if not result.passed] == ["judge_win_rate"]
-    assert results["kl_champion"].value == results["kl_base"].value == 0
-    assert results["length"].value == results["well_formed"].value == 1
-    assert "32 answers to 16 prompts" in results["judge_win_rate"].detail
-
-
-def test_an_adapter_of_nans_is_refused_without_being_asked_anything(tiny, tiny_folder, tmp_path):
-    tiny.add("policy")
-    next(iter(tiny.weights("policy").values())).fill_(math.nan)
-    results, _ = verdicts(tiny, settings_for(tmp_path, tiny_folder))
-    assert [(name, result.passed) for name, result in results.items()] == [("finite_weights", False)]
-
-
-def test_an_adapter_far_from_the_base_is_over_the_kl_limits(tiny, tiny_folder, tmp_path):
-    tiny.add("policy")
-    for name, weight in tiny.weights("policy").items():
-        if "lora_B" in name:
-            weight.normal_(std=0.3, generator=torch.Generator().manual_seed(0))
-    settings = settings_for(tmp_path, tiny_folder, gates={"prompts": 32, "max_kl_champion": 0.5, "max_kl_base": 0.5})
-    results, _ = verdicts(tiny, settings)
-    assert not results["kl_base"].passed
-    assert not results["kl_champion"].passed
-
-
-def test_the_kl_to_a_champion_is_not_that_to_the_base(tiny, tiny_folder, tmp_path):
-    tiny.add("champion")
-    for name, weight in tiny.weights("champion").items():
-        if "lora_B" in name:
-            weight.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
-    tiny.add("policy", source="champion")
-    results, _ = verdicts(tiny, settings_for(tmp_path, tiny_folder), champion="champion")
-    assert results["kl_champion"].value == pytest.approx(0, abs=1e-4)
-    assert results["kl_base"].value > 0.01
-
-
-def test_the_first_engine_that_answers_is_compared_with_the_trainer(tiny, tiny_folder, tmp_path):
-    tiny.add("policy")
-    results, _ = verdicts(tiny, settings_for(tmp_path, tiny_folder), engines=[Away(tiny), Apart(tiny), LocalRollouts(tiny)])
-    gate = results["engine_agreement"]
-    assert (gate.passed, gate.value, gate.threshold) == (False, pytest.approx(0.03, abs=1e-3), 0.02)
-
-
-def test_engines_that_are_away_refuse_nobody(tiny, tiny_folder, tmp_path):
-    tiny.add("policy")
-    results, _ = verdicts(tiny, settings_for(tmp_path, tiny_folder), engines=[Away(tiny)])
-    gate = results["engine_agreement"]
-    assert (gate.passed, gate.value) == (True, None)
-    assert gate.detail == "not compared: engine http://away: ConnectError"
-
-
-def test_what_an_earlier_champion_could_do_is_asked_of_everybody_after_it(tiny, tiny_folder, tmp_path):
-    tiny.add("policy")
-    settings = settings_for(tmp_path, tiny_folder)
-    results, after = verdicts(tiny, settings, {"well_formed": 0.9})
-    assert not results["well_formed"].passed  # the random model ends few of its answers
-    assert after["well_formed"] == 0.9
-
-
-def test_where_the_truth_is_known_correctness_is_a_gate_too(tiny, tiny_folder, tmp_path):
-    tiny.add("policy")
-    settings = settings_for(tmp_path, tiny_folder)
-    _, asked = divide_prompts([], "starter")
-    trial = Trial(tiny, "base", asked, "starter", settings, temperature=1.0, seed=0)
-    results, after = trial.run(RewardModel(tiny, "judge"), {"correct": 0.8}, reward=RewardModel(tiny, "reward"))
-    gate = next(result for result in results if result.name == "correct")
-    assert (gate.passed, gate.value, gate.threshold) == (False, 0.0, pytest.approx(0.75))
-    assert after["correct"] == 0.8
-
-
-def test_questions_for_the_gates_are_not_those_that_are_trained_on():
-    trained, asked = divide_prompts(prompts(FEW_PROMPTS * 4), None)
-    assert len(trained) + len(asked) == FEW_PROMPTS * 4
-    assert set(trained).isdisjoint(asked)
-    assert len(asked) > 10
-    few = prompts(FEW_PROMPTS - 1)
-    assert divide_prompts(few, None) == (few, few)
-    from ops.domain.facts import find
-
-    assert {find(prompt[-1].content).split for prompt in divide_prompts(few, "starter")[1]} == {"gate"}
+def test_distinct_pairs_of_words_are_counted_over_all_texts():
+    assert distinct_share(word_pairs(["a b c", "a b d"])) == 3 / 4  # ab bc ab bd
+    assert distinct_share(word_pairs(["alone"])) == 0.0

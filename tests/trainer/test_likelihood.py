@@ -140,9 +140,19 @@ def test_a_figure_between_0_and_1_pulls_the_score_to_where_it_is_expected():
 def test_each_metric_has_a_slope_and_an_offset_of_its_own():
     likelihood = Likelihood()
     likelihood.know(["kept", "resolved"])
-    likelihood.figures["kept"].data[1] = 5.0
+    likelihood.figures["metric:kept"].data[1] = 5.0
     assert likelihood.figure("resolved", torch.tensor(0.0)).item() == 0
     assert likelihood.figure("kept", torch.tensor(0.0)).item() == 5
+
+
+@pytest.mark.parametrize("metric", ["type", "keys", "training", "half"])
+def test_a_metric_may_have_a_name_that_pytorch_has_given_to_something(metric):
+    likelihood, other = Likelihood(), Likelihood()
+    likelihood.know([metric])
+    other.know(likelihood.metrics_in(likelihood.state_dict(), ""))
+    other.load_state_dict(likelihood.state_dict())
+    assert other.metrics == {metric}
+    assert other.figure(metric, torch.tensor(0.0)).item() == 0
 
 
 def test_the_rarer_flags_are_the_lower_a_flagged_answer_has_to_score():
@@ -166,5 +176,5 @@ def test_no_nuisance_moves_far_on_few_votes():
     likelihood.know(["resolved"])
     assert likelihood.prior().item() == 0
     likelihood.position.data.fill_(2.0)
-    likelihood.figures["resolved"].data[1] = 1.0
+    likelihood.figures["metric:resolved"].data[1] = 1.0
     assert likelihood.prior().item() == pytest.approx(2.0 + 0.5)

@@ -14,10 +14,10 @@ from feedback.log import Position, Record
 from ops.open_log import open_log_of
 from ops.registry import Registry
 from ops.settings import Settings, TrainSettings
-from trainer.cycle import run_cycle
 from trainer.learner import NothingToLearn, TrainingDiverged
 from trainer.offline import drawn, learn_offline, lessons
 from trainer.policy import AdapterModel
+from trainer.process import run_cycle
 
 ALGORITHMS = pytest.mark.parametrize("algorithm", ["dpo", "kto", "sft"])
 

@@ -8,7 +8,6 @@ from judgements import BAD, GOOD, example, taste
 
 from ops.settings import RewardSettings
 from trainer.baselines import baseline, majority_margins, tfidf_margins
-from trainer.curve import learning_curve
 from trainer.measures import Measures, length_bias, measures
 from trainer.report import Later, margins_of, report
 from trainer.reward import RewardModel
@@ -103,12 +102,3 @@ def test_a_figure_that_was_never_learnt_is_not_reported_on(tiny):
     reward = RewardModel(tiny, "reward")
     reward.fit(taste(8, seed=1), FAST, seed=0)
     assert report(reward, [], [example(1, ("x",), "scored", metric="new", value=1.0)]).nll_n == 0
-
-
-def test_a_learning_curve_starts_anew_at_each_size(tiny):
-    votes, others = taste(32, seed=1), taste(24, seed=2)
-    alone = list(learning_curve(tiny, votes, others, [32], FAST, seed=0))
-    curve = list(learning_curve(tiny, votes, others, [4, 32], FAST, seed=0))
-    assert [figures.votes for figures in curve] == [4, 32]
-    assert curve[1] == alone[0]
-    assert tiny.names == ()

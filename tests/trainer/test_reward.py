@@ -184,7 +184,7 @@ def test_it_learns_from_rankings_corrections_figures_and_flags(tiny):
     reward.fit(votes, RewardSettings(learning_rate=1e-2, epochs=1), seed=0)
     pairs = [vote for vote in taste(40, seed=2) if vote.is_pair]
     assert report(reward, votes, pairs).accuracy >= 0.9
-    assert set(reward.likelihood.figures) == {"kept"}
+    assert reward.likelihood.metrics == {"kept"}
 
 
 def test_a_rater_who_always_approves_is_an_offset_and_leaves_no_trace(tiny, tmp_path):

@@ -12,7 +12,7 @@ from ops.errors import CommandError
 from ops.open_log import open_log_of
 from ops.registry import GateResult
 from ops.settings import SettingsError, load_settings
-from trainer.cycle import trainer_of
+from trainer.process import trainer_of
 from trainer.record import CycleRecord
 from trainer.tracker import Tracker, figures, tracking
 

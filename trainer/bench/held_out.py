@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from ops.domain.starter import STARTER
 from ops.settings import SamplingSettings
 from trainer.batches import TokenBatch
 from trainer.evaluate import ask, compare
+from trainer.gates.diversity import distinct_share, word_pairs
 from trainer.policy import AdapterModel
 from trainer.reward import RewardModel
 from trainer.rollouts import LocalRollouts, Sample
@@ -62,7 +63,8 @@ class HeldOut:
         compared = compare(asked, [sample.text for sample in self._base[: len(texts)]], texts)
         rate = compared["win_rate"]
         shares = {name: compared[name]["final"] for name in STARTER.figures}
-        return {"win_rate": rate["value"], "low": rate["low"], "high": rate["high"], **shares, "distinct_2": distinct_2(texts)}
+        shares["distinct_2"] = distinct_share(word_pairs(texts))
+        return {"win_rate": rate["value"], "low": rate["low"], "high": rate["high"], **shares}
 
     def _answers(self, model: AdapterModel, name: str) -> list[Sample]:
         return LocalRollouts(model).generate(name, self._prompts, **self._how(self._seed), n=1)
@@ -77,9 +79,3 @@ class HeldOut:
         batch = TokenBatch.pack([each.prompt_tokens for each in answers], [each.tokens for each in answers])
         ratios = model.response_logprobs(name, batch) - model.response_logprobs(BASE, batch)
         return ratios.sum(1).mean().item()
-
-
-def distinct_2(texts: Iterable[str]) -> float:
-    """Different pairs of neighbouring words over all of them (Li et al. 2016, arXiv:1510.03055); 0 without any."""
-    pairs = [pair for text in texts for pair in zip(text.split(), text.split()[1:], strict=False)]
-    return len(set(pairs)) / len(pairs) if pairs else 0.0

@@ -24,8 +24,10 @@ from ops.registry import Registry
 from ops.settings import Settings
 from trainer.bench.held_out import HeldOut
 from trainer.bench.voters import Shares, Voters
-from trainer.cycle import Trainer, trainer_of
+from trainer.cycle import Trainer
+from trainer.load import load_model
 from trainer.policy import AdapterModel
+from trainer.process import trainer_of
 from trainer.record import CycleRecord
 from trainer.reward import RewardModel
 
@@ -114,8 +116,7 @@ class Bench:
         self._champion = adapter
 
     def _model(self) -> AdapterModel:
-        train = self._settings.train
-        return AdapterModel.load(prepared(self._settings).path, rank=train.lora_rank, alpha=train.lora_alpha)
+        return load_model(self._settings, prepared(self._settings))
 
     @contextmanager
     def _holding(self, adapter: str) -> Iterator[tuple[AdapterModel, str]]:

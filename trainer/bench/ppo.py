@@ -24,10 +24,10 @@ from ops.bench.table import Figure, machine
 from ops.domain.facts import questions
 from ops.domain.people import gold
 from ops.errors import CommandError
-from ops.models import prepared
+from ops.models import ModelRef, prepared
 from ops.process import die_with_parent, module
 from ops.progress import Report
-from ops.settings import Settings
+from ops.settings import Settings, TrainSettings
 from trainer.bench.ppo_scene import LONGEST_ANSWER, SHAPES, Mode, Scene, Side, Size, make_model, make_rollouts
 from trainer.evaluate import answers, ask, compare
 from trainer.generate import generate
@@ -64,13 +64,14 @@ class Options:
 def run(options: Options, settings: Settings, folder: Path, report: Report) -> dict[str, Any]:
     """Measure; the figures with their aims, and all raw numbers."""
     trl = _trl(options.trl)
+    ref = prepared(settings) if options.seeds else None  # whoever has no model hears of it before minutes are measured
     folder.mkdir(parents=True, exist_ok=True)
     bench = _Bench(trl, folder)
     price = _price(options, bench, report)
-    learnt = _learnt(options, settings, bench, report) if options.seeds else {}
+    learnt = {} if ref is None else _learnt(options, ref, settings.train, bench, report)
     notes = [
         f"Llama of {options.size.upper()} parameters, {options.dtype} on {options.device}; {_BATCH} rollouts a step, identical;"
-        f" {_EPOCHS} epochs of {_MINIBATCHES} minibatches; medians of {options.rounds} rounds, the sides in turn.",
+        f" {_EPOCHS} epochs of {_MINIBATCHES} minibatches; medians of {options.rounds} rounds, in turn, one thread each.",
         "Ours: one base, LoRA for policy, critic and reward. TRL: LoRA on the policy; critic and reward are whole models.",
         "Rollouts are given: neither side's price has generation in it, both have the pass that tells the old log-probabilities.",
     ]
@@ -94,7 +95,7 @@ class _Bench:
     def measure(self, side: Side, scene: Scene, mode: Mode) -> dict[str, Any]:
         given, made = scene.write(self.folder / "scene.json"), self.folder / "made.json"
         made.unlink(missing_ok=True)
-        environment = dict(os.environ)
+        environment = os.environ | ({"OMP_NUM_THREADS": "1"} if scene.device == "cpu" else {})  # a thread that waits spins
         if side == "trl":
             paths = [str(self.trl), *filter(None, [environment.get("PYTHONPATH")])]
             environment |= {"PYTHONPATH": os.pathsep.join(paths), "TRL_EXPERIMENTAL_SILENCE": "1"}
@@ -186,13 +187,12 @@ def _price_figures(measured: Measured) -> list[Figure]:
 # what is learnt from equal samples
 
 
-def _learnt(options: Options, settings: Settings, bench: _Bench, report: Report) -> dict[str, Any]:
+def _learnt(options: Options, ref: ModelRef, train: TrainSettings, bench: _Bench, report: Report) -> dict[str, Any]:
     """Both sides on the starter model with its known taste as the reward: the gold figures of each seed's adapter."""
-    ref = prepared(settings)
     asked = [question.text for question in questions("train")]
-    model = AdapterModel.load(ref.path, rank=settings.train.lora_rank, alpha=settings.train.lora_alpha)
+    model = AdapterModel.load(ref.path, rank=train.lora_rank, alpha=train.lora_alpha)
     prompts = [model.encode_prompt([{"role": "user", "content": text}]) for text in asked]
-    ppo = settings.train.ppo
+    ppo = train.ppo
     batch = ppo.prompts_per_step * ppo.samples_per_prompt
     scene = Scene(
         model=str(ref.path),
@@ -205,8 +205,8 @@ def _learnt(options: Options, settings: Settings, bench: _Bench, report: Report)
         learning_rate=ppo.learning_rate,
         value_learning_rate=ppo.value_learning_rate,
         kl_coef=0.05,
-        rank=settings.train.lora_rank,
-        alpha=settings.train.lora_alpha,
+        rank=train.lora_rank,
+        alpha=train.lora_alpha,
         max_new_tokens=ppo.max_new_tokens,
         dtype="float32",
         device="cpu",

@@ -14,10 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
-from transformers import AutoConfig
 
 from ops.bench.foretold import right, table
 from ops.bench.table import Figure, machine
@@ -32,8 +30,8 @@ from trainer.bench.readings import Kept
 from trainer.examples import Example, examples_of
 from trainer.frozen import Reader
 from trainer.inbox import Inbox
+from trainer.load import load_model
 from trainer.models import prepare
-from trainer.policy import AdapterModel
 from trainer.reward import RewardModel
 
 AIM = 0.68
@@ -115,14 +113,7 @@ def folds_of(openings: Sequence[str], count: int) -> list[int]:
 
 def _reader(settings: Settings, folder: Path, report: Report) -> Kept:
     ref = prepare(settings, report)
-    model = AdapterModel.load(
-        ref.path,
-        rank=settings.train.lora_rank,
-        alpha=settings.train.lora_alpha,
-        dtype=AutoConfig.from_pretrained(ref.path, local_files_only=True).dtype or torch.float32,
-        device="cuda" if torch.cuda.is_available() else "cpu",
-        seed=settings.seed,
-    )
+    model = load_model(settings, ref)
     return Kept(Reader(model, kept=10**9), model, folder / f"readings-{ref.digest[:16]}.safetensors")
 
 

@@ -15,12 +15,12 @@ def distinct_2(candidate: Sequence[str], champion: Sequence[str], minimum_ratio:
     """
     if not candidate or not champion:
         return GateResult(name="distinct_2", passed=False, threshold=minimum_ratio, detail="no answer to look at")
-    pairs, others = _pairs(candidate), _pairs(champion)
+    pairs, others = word_pairs(candidate), word_pairs(champion)
     n = min(len(pairs), len(others))
     if n == 0:
         detail = "answers of one word have no pairs of words"
         return GateResult(name="distinct_2", passed=not others, threshold=minimum_ratio, detail=detail)
-    own, standard = len(set(pairs[:n])) / n, len(set(others[:n])) / n
+    own, standard = distinct_share(pairs[:n]), distinct_share(others[:n])
     return GateResult(
         name="distinct_2",
         passed=own / standard >= minimum_ratio,
@@ -30,5 +30,11 @@ def distinct_2(candidate: Sequence[str], champion: Sequence[str], minimum_ratio:
     )
 
 
-def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
+def word_pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """All pairs of neighbouring words, as often as they stand there."""
     return [pair for text in texts for pair in pairwise(text.split())]
+
+
+def distinct_share(pairs: Sequence[tuple[str, str]]) -> float:
+    """Different ones over all of them: distinct-2; 0 without any."""
+    return len(set(pairs)) / len(pairs) if pairs else 0.0

@@ -1,0 +1,71 @@
+"""What each gate on a reward model takes and refuses, by figures worked by hand."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import pytest
+
+from trainer.gates.calibrated import calibrated
+from trainer.gates.golden import golden
+from trainer.gates.kept import kept
+from trainer.gates.learned import learned
+from trainer.gates.length_bias import length_bias
+from trainer.gates.master_keys import master_keys
+
+
+@dataclass(frozen=True)
+class Figures:
+    n: int
+    accuracy: float | None
+    majority: float | None
+
+
+def test_a_reward_model_has_to_beat_the_majority_by_a_standard_error():
+    sure, lucky = learned("reward_accuracy", Figures(100, 0.6, 0.5)), learned("reward_accuracy", Figures(100, 0.54, 0.5))
+    assert sure.passed
+    assert sure.value == pytest.approx(0.6 - math.sqrt(0.6 * 0.4 / 100), abs=0.002)
+    assert sure.threshold == 0.5
+    assert not lucky.passed
+    assert not learned("reward_accuracy", Figures(0, None, None)).passed
+
+
+def test_saying_nothing_has_to_score_below_the_median():
+    answers = [1.0, 2.0, 3.0, 4.0]
+    assert master_keys("k", {"": 0.0, ":": 1.5}, answers).value == 0.25
+    liked = master_keys("k", {"": 0.0, ":": 2.5}, answers)
+    assert (liked.passed, liked.value) == (False, 0.5)
+    assert "':'" in liked.detail
+    assert not master_keys("k", {"": math.nan}, answers).passed
+    assert not master_keys("k", {"": 0.0}, []).passed
+
+
+def test_a_new_reward_model_may_lose_a_point_and_a_standard_error():
+    # 0.80 and 0.90 on 100 votes: a standard error of 0.05
+    assert not kept("k", 0.80, 0.90, 100, 0.01).passed
+    assert kept("k", 0.85, 0.90, 100, 0.01).passed
+    assert not kept("k", 0.85, 0.90, 10_000, 0.01).passed
+    assert kept("k", None, None, 0, 0.01).passed
+
+
+def test_a_reward_model_may_be_five_points_surer_than_it_is_right():
+    assert calibrated("k", 0.08, 0.03, 100, 0.05).passed
+    assert not calibrated("k", 0.09, 0.03, 100, 0.05).passed
+    assert not calibrated("k", math.nan, 0.03, 100, 0.05).passed
+    assert not calibrated("k", None, None, 0, 0.05).passed
+
+
+def test_a_reward_model_may_not_like_length_more_than_people_do():
+    assert length_bias("k", 0.3, 0.1, 100, 0.1).passed  # 0.1 and a standard error of 0.1
+    assert not length_bias("k", 0.31, 0.1, 100, 0.1).passed
+    assert not length_bias("k", -0.11, 0.1, 100, 0.1).passed
+    assert not length_bias("k", math.nan, 0.1, 100, 0.1).passed
+    assert length_bias("k", None, None, 0, 0.1).passed
+
+
+def test_nine_of_ten_golden_items_have_to_be_right():
+    # n=100: a standard error of 0.03
+    assert golden("k", 0.87, 100, 0.9).passed
+    assert not golden("k", 0.86, 100, 0.9).passed
+    assert golden("k", None, 0, 0.9).passed

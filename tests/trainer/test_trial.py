@@ -1,0 +1,124 @@
+"""Adapters of a tiny model before all gates at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from vote_log import settings_for
+
+from feedback.events import Message
+from trainer.reward import RewardModel
+from trainer.rollouts import LocalRollouts, RolloutsUnavailable
+from trainer.trial import FEW_PROMPTS, Trial, divide_prompts
+
+
+def prompts(count: int):
+    return [(Message(role="user", content=f"question {n}?"),) for n in range(count)]
+
+
+class Away(LocalRollouts):
+    """An engine that does not answer."""
+
+    def generate(self, *asked, **how):
+        raise RolloutsUnavailable("engine http://away: ConnectError")
+
+
+class Apart(LocalRollouts):
+    """An engine whose log-probabilities are all 0.03 nats away from the trainer's."""
+
+    def generate(self, *asked, **how):
+        samples = super().generate(*asked, **how)
+        return [replace(sample, logprobs=tuple(p - 0.03 for p in sample.logprobs)) for sample in samples]
+
+
+def verdicts(tiny, settings, standards=None, champion="base", **asked):
+    trial = Trial(tiny, champion, prompts(16), None, settings, temperature=1.0, seed=0)
+    results, after = trial.run(RewardModel(tiny, "judge"), standards or {}, reward=RewardModel(tiny, "reward"), **asked)
+    return {result.name: result for result in results}, after
+
+
+def test_an_adapter_without_effect_is_its_champion_and_wins_nothing(tiny, tiny_folder, tmp_path):
+    tiny.add("policy")
+    results, _ = verdicts(tiny, settings_for(tmp_path, tiny_folder))
+    assert [name for name, result in results.items() if not result.passed] == ["judge_win_rate"]
+    assert results["kl_champion"].value == results["kl_base"].value == 0
+    assert results["length"].value == results["well_formed"].value == 1
+    assert "32 answers to 16 prompts" in results["judge_win_rate"].detail
+
+
+def test_an_adapter_of_nans_is_refused_without_being_asked_anything(tiny, tiny_folder, tmp_path):
+    tiny.add("policy")
+    next(iter(tiny.weights("policy").values())).fill_(math.nan)
+    results, _ = verdicts(tiny, settings_for(tmp_path, tiny_folder))
+    assert [(name, result.passed) for name, result in results.items()] == [("finite_weights", False)]
+
+
+def test_an_adapter_far_from_the_base_is_over_the_kl_limits(tiny, tiny_folder, tmp_path):
+    tiny.add("policy")
+    for name, weight in tiny.weights("policy").items():
+        if "lora_B" in name:
+            weight.normal_(std=0.3, generator=torch.Generator().manual_seed(0))
+    settings = settings_for(tmp_path, tiny_folder, gates={"prompts": 32, "max_kl_champion": 0.5, "max_kl_base": 0.5})
+    results, _ = verdicts(tiny, settings)
+    assert not results["kl_base"].passed
+    assert not results["kl_champion"].passed
+
+
+def test_the_kl_to_a_champion_is_not_that_to_the_base(tiny, tiny_folder, tmp_path):
+    tiny.add("champion")
+    for name, weight in tiny.weights("champion").items():
+        if "lora_B" in name:
+            weight.normal_(std=0.1, generator=torch.Generator().manual_seed(0))
+    tiny.add("policy", source="champion")
+    results, _ = verdicts(tiny, settings_for(tmp_path, tiny_folder), champion="champion")
+    assert results["kl_champion"].value == pytest.approx(0, abs=1e-4)
+    assert results["kl_base"].value > 0.01
+
+
+def test_the_first_engine_that_answers_is_compared_with_the_trainer(tiny, tiny_folder, tmp_path):
+    tiny.add("policy")
+    results, _ = verdicts(tiny, settings_for(tmp_path, tiny_folder), engines=[Away(tiny), Apart(tiny), LocalRollouts(tiny)])
+    gate = results["engine_agreement"]
+    assert (gate.passed, gate.value, gate.threshold) == (False, pytest.approx(0.03, abs=1e-3), 0.02)
+
+
+def test_engines_that_are_away_refuse_nobody(tiny, tiny_folder, tmp_path):
+    tiny.add("policy")
+    results, _ = verdicts(tiny, settings_for(tmp_path, tiny_folder), engines=[Away(tiny)])
+    gate = results["engine_agreement"]
+    assert (gate.passed, gate.value) == (True, None)
+    assert gate.detail == "not compared: engine http://away: ConnectError"
+
+
+def test_what_an_earlier_champion_could_do_is_asked_of_everybody_after_it(tiny, tiny_folder, tmp_path):
+    tiny.add("policy")
+    settings = settings_for(tmp_path, tiny_folder)
+    results, after = verdicts(tiny, settings, {"well_formed": 0.9})
+    assert not results["well_formed"].passed  # the random model ends few of its answers
+    assert after["well_formed"] == 0.9
+
+
+def test_where_the_truth_is_known_correctness_is_a_gate_too(tiny, tiny_folder, tmp_path):
+    tiny.add("policy")
+    settings = settings_for(tmp_path, tiny_folder)
+    _, asked = divide_prompts([], "starter")
+    trial = Trial(tiny, "base", asked, "starter", settings, temperature=1.0, seed=0)
+    results, after = trial.run(RewardModel(tiny, "judge"), {"correct": 0.8}, reward=RewardModel(tiny, "reward"))
+    gate = next(result for result in results if result.name == "correct")
+    assert (gate.passed, gate.value, gate.threshold) == (False, 0.0, pytest.approx(0.75))
+    assert after["correct"] == 0.8
+
+
+def test_questions_for_the_gates_are_not_those_that_are_trained_on():
+    trained, asked = divide_prompts(prompts(FEW_PROMPTS * 4), None)
+    assert len(trained) + len(asked) == FEW_PROMPTS * 4
+    assert set(trained).isdisjoint(asked)
+    assert len(asked) > 10
+    few = prompts(FEW_PROMPTS - 1)
+    assert divide_prompts(few, None) == (few, few)
+    from ops.domain.facts import find
+
+    assert {find(prompt[-1].content).split for prompt in divide_prompts(few, "starter")[1]} == {"gate"}

@@ -1,0 +1,112 @@
+"""The process that trains: ``plaudit train``. One trainer, its signals, its waiting, and what it prints."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import structlog
+import torch
+
+from feedback.log import LogUnavailable
+from ops import metrics
+from ops.cli.common import print_json
+from ops.errors import CommandError
+from ops.logs import configure_logs
+from ops.models import ModelError, prepared
+from ops.open_log import open_log_of, tell_lag
+from ops.registry import Registry
+from ops.settings import Settings
+from trainer.assist import assist
+from trainer.checkpoint import Checkpoint, CheckpointError
+from trainer.cycle import REINFORCED, Trainer
+from trainer.load import load_model
+from trainer.parallel import ALONE, Crew
+from trainer.record import CycleRecord
+from trainer.tracker import tracking
+
+_log = structlog.get_logger(__name__)
+
+
+@contextmanager
+def trainer_of(settings: Settings, crew: Crew = ALONE, **options: Any) -> Iterator[Trainer]:
+    """A trainer with its log open and its lease held. ``options`` go to the `Checkpoint`. Raises `CheckpointError`."""
+    checkpoint = Checkpoint(settings.trainer_dir, Registry(settings.adapters_dir), project=settings.project, **options)
+    with checkpoint.lease(), open_log_of(settings) as log, tracking(settings) as tracker:
+        yield Trainer(settings, log, checkpoint, tracker=tracker, crew=crew)
+
+
+def run_cycle(settings: Settings, crew: Crew = ALONE) -> CycleRecord | None:
+    """One cycle with the votes there are; None when none is new."""
+    with trainer_of(settings, crew) as trainer:
+        return trainer.cycle(minimum=1)
+
+
+def run(settings: Settings, once: bool = False, json: bool = False) -> None:
+    """The command ``plaudit train``. A signal ends it at once: what is not committed has not been."""
+    configure_logs("trainer")
+    os.nice(settings.train.nice)
+    if settings.train.threads is not None:
+        torch.set_num_threads(settings.train.threads)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _leave)
+    crew = Crew.joined()
+    if crew.size > 1 and settings.train.algorithm not in REINFORCED:
+        wrong = f"train.algorithm={settings.train.algorithm!r}: only {' and '.join(REINFORCED)} are learnt in several processes"
+        raise CommandError(f"{wrong}. Run `plaudit train` by itself, or set PLAUDIT_TRAIN__ALGORITHM to one of them")
+    try:
+        ref = prepared(settings)
+        if crew.rank:
+            assist(load_model(settings, ref), crew)
+        elif once:
+            _print(run_cycle(settings, crew), json)
+        else:
+            port, host = settings.metrics_port_trainer, settings.metrics_host
+            metrics.serve_metrics("metrics_port_trainer", port, host, metrics.TRAINER, metrics.LOG)
+            _poll(settings, json, crew)
+    except (CheckpointError, ModelError) as error:
+        raise CommandError(str(error)) from error
+    except _Asked:
+        os._exit(0)  # the log is closed, the lease is free; to take PyTorch apart would take seconds at this priority
+    finally:
+        if not crew.rank:
+            crew.tell(None)  # the others are done too
+
+
+def _poll(settings: Settings, json: bool, crew: Crew) -> NoReturn:
+    waiting = threading.Event()
+    with trainer_of(settings, crew) as trainer:
+        tell_lag("trainer", trainer.readers)
+        while True:
+            try:
+                record = trainer.cycle(settings.train.min_new_votes)
+            except LogUnavailable as error:
+                _log.warning("log_unavailable", error=str(error))
+                record = None
+            if record is not None:
+                _print(record, json)
+            waiting.wait(settings.train.poll_s)
+
+
+class _Asked(BaseException):
+    """A signal asks the process to leave. Not an Exception: nothing on its way may take it for one of its own errors."""
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    raise _Asked
+
+
+def _print(record: CycleRecord | None, json: bool) -> None:
+    if json:
+        print_json({"outcome": "nothing_new", "new_votes": 0} if record is None else record.model_dump(mode="json"))
+    elif record is None:
+        print("no new votes")
+    else:
+        what = f"cycle {record.cycle}: {record.outcome}, {record.new_votes} new votes of {record.votes}"
+        print(", ".join(filter(None, (what, record.adapter, record.reason))))
+    sys.stdout.flush()
