@@ -62,7 +62,7 @@ PLANS = {
             # Answers as various as those that it learns from, and as long; fewer tell less, longer ones cost more.
             "sampling": {"pair_temperature": 1.0, "max_tokens": 80},
             # Shorter answers are what these people ask for; what says nothing is for other gates to see.
-            "train": {"rollouts": "local", "ppo": {"time_budget_s": 600.0}, "gates": {"min_length_ratio": 0.1}},
+            "train": {"ppo": {"time_budget_s": 700.0}, "gates": {"min_length_ratio": 0.1}},
         },
     ),
 }
