@@ -35,12 +35,11 @@ SMOLLM2: dict[str, Any] = {
         # On two cores it reads and writes slowly: heads on the frozen model's states, and less of what people said before.
         "reward": {"trunk": "frozen", "replay": 100},
         "ppo": {
-            "steps": 16,
+            "steps": 18,
             "prompts_per_step": 8,
             "samples_per_prompt": 4,
             "max_new_tokens": 80,
             "learning_rate": 3e-4,
-            "epochs": 1,
         },
         "gates": {"prompts": 128},
     },
