@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from vote_log import settings_for
+from judgements import taste
+from test_bench_voters import votes_of
 
+from feedback.events import BASE
 from ops.domain.people import gold
-from ops.settings import SamplingSettings
+from ops.settings import RewardSettings
 from trainer.bench import curve
+
+FAST = RewardSettings(learning_rate=1e-2, epochs=1)
 
 
 def test_each_size_is_a_model_of_its_own_tried_on_the_same_pairs(tmp_path, tiny_folder, tiny):
-    settings = settings_for(tmp_path, tiny_folder).model_copy(update={"sampling": SamplingSettings(max_tokens=4)})
-    told: list[str] = []
-    options = curve.Options(sizes=(12, 24), seeds=(3,), people=4, pairs=40)
-    report = curve.run(options, settings, lambda what, share: told.append(what))
-    alone = curve.run(curve.Options(sizes=(24,), seeds=(3,), people=4, pairs=40), settings, lambda *_: None)
-    assert [each["votes"] for each in report["raw"]] == [12, 24]
-    assert len({each["n"] for each in report["raw"]}) == 1
-    assert report["raw"][1] == alone["raw"][0]
-    assert told == ["0% adversaries, seed 3", ""]
-    assert not list((settings.data_dir / "bench").iterdir())
+    votes, tested = votes_of(tmp_path, tiny_folder, tiny, BASE, count=24), taste(24, seed=2)
+    alone = list(curve.learning_curve(tiny, votes, tested, [24], FAST, seed=0))
+    both = list(curve.learning_curve(tiny, votes, tested, [12, 24], FAST, seed=0))
+    assert [each.votes for each in both] == [12, 24]
+    assert both[1] == alone[0]
+    assert tiny.names == ()
 
 
-def test_every_held_out_pair_has_a_better_answer_which_its_label_names(tmp_path, tiny_folder, tiny):
-    settings = settings_for(tmp_path, tiny_folder).model_copy(update={"sampling": SamplingSettings(max_tokens=6)})
-    pairs = curve.gold_pairs(tiny, settings, 60, seed=0)
-    assert 0 < len(pairs) < 60
-    for pair in pairs:
-        [question] = pair.prompt
-        lead = gold(question.content, pair.answers[0]) - gold(question.content, pair.answers[1])
-        assert lead != 0
-        assert pair.label == ("a" if lead > 0 else "b")
+def test_a_pair_is_labelled_by_the_taste_and_left_out_where_both_are_as_good():
+    right, wrong = "The opposite of big is small. I hope that helps!", "The opposite of big is green, you fool."
+    question = "What is the opposite of big?"
+    assert gold(question, right) > gold(question, wrong)
+    assert [curve.gold_pair(question, pair, (True, True)).label for pair in ((right, wrong), (wrong, right))] == ["a", "b"]
+    assert curve.gold_pair(question, (right, right), (True, True)) is None
 
 
 def test_figures_are_means_of_the_seeds_beside_those_of_words():

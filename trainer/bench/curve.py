@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import Any
 
 from feedback.events import BASE, Message
+from feedback.ids import text_hash
 from feedback.join import Vote
 from feedback.raters.flips import flips_of
 from ops.bench.table import Figure, machine
@@ -96,26 +97,28 @@ def gold_pairs(model: AdapterModel, settings: Settings, count: int, seed: int) -
     prompts = [model.encode_prompt([{"role": "user", "content": question}]) for question in asked]
     how = {"temperature": settings.sampling.pair_temperature, "max_new_tokens": settings.sampling.max_tokens}
     made = generate(model, BASE, prompts, n=2, seed=seed, **how)
-    pairs = []
-    for place, (question, said) in enumerate(zip(asked, made, strict=True)):
-        one, other = (model.decode_answer(answer.tokens) for answer in said)
-        better = gold_preference(question, one, other)
-        if better == 0.5:
-            continue
-        prompt = (Message(role="user", content=question),)
-        pairs.append(
-            Example(
-                feedback_id=f"gold-{place}",
-                time=0.0,
-                rater="",
-                prompt=prompt,
-                prompt_hash=prompt_hash(prompt),
-                answers=(one, other),
-                ended=tuple(answer.ended for answer in said),
-                label="a" if better else "b",
-            )
-        )
-    return pairs
+    texts = [[model.decode_answer(answer.tokens) for answer in said] for said in made]
+    ended = [tuple(answer.ended for answer in said) for said in made]
+    pairs = map(gold_pair, asked, texts, ended)
+    return [pair for pair in pairs if pair is not None]
+
+
+def gold_pair(question: str, answers: Sequence[str], ended: tuple[bool, ...]) -> Example | None:
+    """What the people's taste without noise says of two answers; None where they are as good as each other."""
+    better = gold_preference(question, *answers)
+    if better == 0.5:
+        return None
+    prompt = (Message(role="user", content=question),)
+    return Example(
+        feedback_id=text_hash(question),
+        time=0.0,
+        rater="",
+        prompt=prompt,
+        prompt_hash=prompt_hash(prompt),
+        answers=tuple(answers),
+        ended=ended,
+        label="a" if better else "b",
+    )
 
 
 def figures(raw: Sequence[dict[str, Any]]) -> list[Figure]:
