@@ -40,6 +40,8 @@ SMOLLM2: dict[str, Any] = {
             "samples_per_prompt": 4,
             "max_new_tokens": 80,
             "learning_rate": 3e-4,
+            # It ends before the gate of 10 nats would refuse what it has learnt.
+            "max_kl": 8.0,
         },
         "gates": {"prompts": 128},
     },

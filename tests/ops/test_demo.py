@@ -52,6 +52,7 @@ def test_the_demo_of_the_pretrained_model_fits_half_an_hour(tmp_path):
     assert plan.seconds + plan.evaluation_seconds <= 1740, "a minute is left for the last questions and for stopping"
     assert settings.train.ppo.time_budget_s < plan.cycle_seconds < plan.seconds
     assert settings.train.reward.trunk == "frozen"
+    assert settings.train.ppo.max_kl < settings.train.gates.max_kl_champion, "what has been learnt is not for nothing"
     assert settings.train.min_new_votes == plan.votes_per_cycle
     assert (settings.rollout.alpha, settings.rollout.rollback_alpha) == (0.05, 0.01)
 
