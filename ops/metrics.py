@@ -59,7 +59,9 @@ PPO_REWARD = Gauge("plaudit_ppo_reward", "Mean reward-model score of the last ba
 PPO_CLIP_FRACTION = Gauge("plaudit_ppo_clip_fraction", "Share of clipped tokens", registry=TRAINER)
 PPO_ENTROPY = Gauge("plaudit_ppo_entropy_nats", "Mean entropy per token", registry=TRAINER)
 PPO_VALUE_LOSS = Gauge("plaudit_ppo_value_loss", "Value loss", registry=TRAINER)
-CYCLES = Counter("plaudit_cycles_total", "Training cycles", ["outcome"], registry=TRAINER)
+CYCLES = Counter("plaudit_cycles_total", "Training cycles", ["outcome", "trigger"], registry=TRAINER)
+EFFECTIVE_LABELS = Gauge("plaudit_effective_labels", "What new votes can teach, as labels, when last counted", registry=TRAINER)
+NLL_RISE = Gauge("plaudit_nll_rise_ratio", "How much harder new votes are to foretell than held-out ones", registry=TRAINER)
 
 # controller
 ROLLOUT_STATE = Gauge("plaudit_rollout_state", "1 for the state the rollout is in", ["project", "state"], registry=CONTROLLER)

@@ -91,7 +91,21 @@ def _reward_models(manifest: AdapterManifest) -> str:
 
 def _training(manifest: AdapterManifest) -> str:
     training = manifest.training
-    names = ("algorithm", "cycle", "steps", "votes", "new_votes", "raters", "kinds", "sources", "divided_by", "seed", "seeds")
+    names = (
+        "algorithm",
+        "cycle",
+        "trigger",
+        "steps",
+        "votes",
+        "new_votes",
+        "effective_labels",
+        "raters",
+        "kinds",
+        "sources",
+        "divided_by",
+        "seed",
+        "seeds",
+    )
     rows = [[name, _figure(training[name])] for name in names if name in training]
     rows += [[f"{name} (last step)", _figure(value)] for name, value in sorted(training.get("last_step", {}).items())]
     rows += [[name, _figure(value)] for name, value in training.get("software", {}).items()]

@@ -40,8 +40,10 @@ SMOLLM2: dict[str, Any] = {
             "samples_per_prompt": 4,
             "max_new_tokens": 80,
             "learning_rate": 3e-4,
-            # It ends before the gate of 10 nats would refuse what it has learnt.
-            "max_kl": 8.0,
+            # Small steps, and an end in time: from 7 nats on it pleases a reward model of few votes with words that mean nothing.
+            "epochs": 1,
+            "kl_coef": 0.1,
+            "max_kl": 6.0,
         },
         "gates": {"prompts": 128},
     },

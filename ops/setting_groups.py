@@ -1,4 +1,4 @@
-"""The settings in groups, each a part of Plaudit: ``PLAUDIT_TRAIN__MIN_NEW_VOTES=64``, or ``[train]`` in ``plaudit.toml``."""
+"""The settings in groups, each a part of Plaudit: ``PLAUDIT_TRAIN__NICE=19``, or ``[train]`` in ``plaudit.toml``."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+
+from ops.hours import parse_hours
 
 VLLM_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
@@ -91,7 +93,9 @@ class RewardSettings(_Group):
     rank_weight: float = Field(default=0.3, ge=0, description="Of a ranking.")
     flag_weight: float = Field(default=2.0, ge=0, description="Of a harmful-content flag.")
     score_penalty: float = Field(default=0.01, ge=0, description="Weight of (s_a + s_b)^2, which centres the scores.")
-    replay: int = Field(default=400, ge=0, description="At most so many older examples beside the new ones.")
+    replay: int = Field(
+        default=400, ge=0, description="Older examples beside new ones: as many as these, but at least so many; 0: none."
+    )
     judge_share: float = Field(default=1 / 3, gt=0, lt=1, description="Share of the raters whom only the judge sees.")
     goals: dict[str, float] = Field(
         default={},
@@ -209,7 +213,18 @@ class TrainSettings(_Group):
     algorithm: Literal["ppo", "rloo", "dpo", "kto", "sft"] = Field(
         default="ppo", description="ppo and rloo sample and are rewarded; dpo, kto and sft learn from the votes' own answers."
     )
-    min_new_votes: int = Field(default=32, ge=1, description="New joined votes that start a cycle.")
+    min_new_votes: int = Field(default=32, ge=1, description="With fewer new joined votes no cycle begins, whatever else is new.")
+    min_effective_labels: float = Field(
+        default=256, ge=1, description="New votes that start a cycle, each counted by what it can teach (trainer/effective.py)."
+    )
+    max_nll_rise: float | None = Field(
+        default=0.05, ge=0, description="New votes this much harder to foretell than held-out ones start a cycle; None: never."
+    )
+    retrain_on_promotion: bool = Field(default=True, description="A new champion starts a cycle with min_new_votes alone.")
+    hours: str = Field(default="", description="Cycles begin then only, local time: '22-6'; one that runs goes on to its end.")
+    memory_mb: int | None = Field(
+        default=None, ge=1, description="Of the trainer's process; a cycle that needs more is given up. None: no limit. Linux."
+    )
     poll_s: float = Field(default=1.0, gt=0)
     orphan_hours: float = Field(default=24, gt=0, description="How long feedback waits for its completion.")
     lora_rank: int = Field(default=16)
@@ -232,6 +247,13 @@ class TrainSettings(_Group):
     @classmethod
     def _rank_is_one_of_vllms(cls, rank: int) -> int:
         return _vllm_rank(rank)
+
+    @field_validator("hours")
+    @classmethod
+    def _hours_are_two_times(cls, hours: str) -> str:
+        if hours:
+            parse_hours(hours)
+        return hours
 
 
 class RetentionSettings(_Group):

@@ -1,10 +1,10 @@
 """Every setting of every process. Flags > environment (``PLAUDIT_…``, nested with ``__``) > ``.env`` > ``plaudit.toml`` > preset.
 
-For example ``PLAUDIT_PORT=9000``, ``PLAUDIT_TRAIN__MIN_NEW_VOTES=64``, or in ``plaudit.toml``::
+For example ``PLAUDIT_PORT=9000``, ``PLAUDIT_TRAIN__MIN_EFFECTIVE_LABELS=64``, or in ``plaudit.toml``::
 
     port = 9000
     [train]
-    min_new_votes = 64
+    min_effective_labels = 64
 """
 
 from __future__ import annotations

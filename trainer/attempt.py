@@ -24,16 +24,30 @@ from trainer.policy import AdapterModel
 from trainer.progress import Kept, Point
 from trainer.provenance import examples_root, leaves_of, offset_ranges, raters_of, software
 from trainer.publish import Publication, cycle_key
-from trainer.record import CycleRecord, Outcome
+from trainer.record import CycleRecord, Outcome, Trigger
+from trainer.spread import Spread
 from trainer.trial import CHAMPION, POLICY, Standards
 
 SEEDS = (REWARD, JUDGE, "improve", "gate")
 """The stages that draw random numbers."""
 
-_NOT_IN_THE_WORK = {"nice", "poll_s", "min_new_votes", "orphan_hours", "keep_every", "tracker"}
+_NOT_IN_THE_WORK = {
+    "hours",
+    "keep_every",
+    "max_nll_rise",
+    "memory_mb",
+    "min_effective_labels",
+    "min_new_votes",
+    "nice",
+    "orphan_hours",
+    "poll_s",
+    "retrain_on_promotion",
+    "tracker",
+}
+"""Settings of when and how fast, which change nothing about what is learnt."""
 
 
-def point_of(settings: Settings, ref: ModelRef, before: Loaded, batch: Batch) -> Point:
+def point_of(settings: Settings, ref: ModelRef, before: Loaded, batch: Batch, trigger: Trigger) -> Point:
     """Names a cycle's work by all that its outcome depends on: what an interrupted one left is of use to the same work alone."""
     number = before.state.cycle + 1
     votes = [[row_of(vote), vote.judgement.model_dump(mode="json"), [c.sealed for c in vote.completions]] for vote in batch.votes]
@@ -49,17 +63,20 @@ def point_of(settings: Settings, ref: ModelRef, before: Loaded, batch: Batch) ->
         prompts,
     ]
     key = hashlib.sha256(json.dumps(work, sort_keys=True).encode()).hexdigest()
-    return Point(key=key, cycle=number, offsets=batch.offsets)
+    return Point(key=key, cycle=number, offsets=batch.offsets, trigger=trigger)
 
 
 @dataclass
 class Attempt:
-    """``learnt`` is None until the votes have been learnt from, ``steps`` and ``standards`` are empty without training."""
+    """``model`` is None until it is loaded, ``learnt`` until the votes have been learnt from; ``steps`` and ``standards`` are
+    empty without training.
+    """
 
     batch: Batch
+    trigger: Trigger
     before: Loaded
     ref: ModelRef
-    model: AdapterModel
+    model: AdapterModel | None = None
     kept: Kept | None = None
     """What a trainer that was killed over this very work has left."""
     learnt: Learnt | None = None
@@ -100,7 +117,21 @@ class Attempt:
             votes=len(self.batch.votes),
             divided_by=self.learnt.division.by,
             people=tuple(sorted(self.batch.people.union(self.before.state.people))),
+            champion=self.batch.champion,
+            held_out=self._held_out,
         )
+
+    @property
+    def _held_out(self) -> dict[str, dict[str, Spread]]:
+        """Of the models that `fill` keeps."""
+        if not self.learnt.knows:
+            return self.before.state.held_out if self._same_people else {}
+        return {taught.model.name: taught.report.nll_by_kind for taught in (self.learnt.reward, self.learnt.judge)}
+
+    @property
+    def _same_people(self) -> bool:
+        """If not, the last commit's models have learnt from the very people who are to test them from now on."""
+        return self.before.state.divided_by == self.learnt.division.by
 
     def publication(self, settings: Settings) -> Publication:
         """What the adapter's manifest will say: everything that is needed to make it again."""
@@ -121,6 +152,8 @@ class Attempt:
                 "examples": self._examples,
                 "votes": len(batch.votes),
                 "new_votes": len(batch.new),
+                "effective_labels": round(self.learnt.effective, 3),
+                "trigger": self.trigger,
                 **raters_of(batch),
                 "divided_by": self.learnt.division.by,
                 "steps": len(self.steps),
@@ -145,6 +178,7 @@ class Attempt:
         figures: dict[str, Any] = {}
         if learnt is not None:
             figures = {
+                "effective_labels": round(learnt.effective, 3),
                 "divided_by": learnt.division.by,
                 "reward_model": learnt.reward.report.to_json(),
                 "judge": learnt.judge.report.to_json(),
@@ -152,6 +186,7 @@ class Attempt:
         return CycleRecord(
             cycle=self.number,
             outcome=outcome,
+            trigger=self.trigger,
             reason=reason,
             parent=batch.champion,
             votes=len(batch.votes),
@@ -174,8 +209,8 @@ class Attempt:
             self.learnt.judge.model.save(folder / JUDGE)
             self.model.save(POLICY, folder / ADAPTER)
             return
-        if self.before.state.divided_by != self.learnt.division.by:
-            return  # they have learnt from the very people who are to test them from now on
+        if not self._same_people:
+            return
         for name, source in ((REWARD, self.before.reward), (JUDGE, self.before.judge)):
             if source is not None:
                 shutil.copytree(source, folder / name)

@@ -32,6 +32,7 @@ from trainer.listed import SUMS, CheckpointError, seal, verify
 from trainer.progress import Progress
 from trainer.publish import Publication, publish
 from trainer.record import CycleRecord
+from trainer.spread import Spread
 
 __all__ = ["Checkpoint", "CheckpointError", "LeaseLost", "Loaded", "State", "TrainerBusy", "journal"]
 
@@ -63,6 +64,10 @@ class State(Frozen):
     """How votes were divided between reward model and judge: once it changes, neither may go on from what it learnt."""
     people: tuple[str, ...] = ()
     """Hashes of all whose words went into what is kept, in this cycle or an earlier one; sorted."""
+    champion: str = ""
+    """Whose weights the cycle started from."""
+    held_out: dict[str, dict[str, Spread]] = Field(default_factory=dict)
+    """By model and kind of judgement: how well it foretold those whom it did not learn from (see `trainer.drift`)."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ops.settings import RewardSettings
 from trainer.checkpoint import JUDGE, REWARD
+from trainer.effective import effective_labels
 from trainer.examples import Division, Example, believed, divide, lessons, parted
 from trainer.inbox import Batch
 
@@ -17,13 +18,16 @@ class Curriculum:
 
     division: Division
     lessons: dict[str, tuple[Example, ...]]
+    effective: float
+    """New effective labels, see `trainer.effective`."""
 
 
 def curriculum(batch: Batch, settings: RewardSettings, seeds: Mapping[str, int]) -> Curriculum:
     """Each model learns from its own people's new votes and a replay of their older ones; scores of goals, which an application
     may give to every answer, have a replay of their own. ``seeds``: by the models' names.
     """
-    division = divide(believed(batch.votes), settings.judge_share)
+    examples = believed(batch.votes)
+    division = divide(examples, settings.judge_share)
     own = {REWARD: division.reward, JUDGE: division.judge}
     taught = {
         name: tuple(
@@ -33,4 +37,4 @@ def curriculum(batch: Batch, settings: RewardSettings, seeds: Mapping[str, int])
         )
         for name in own
     }
-    return Curriculum(division, taught)
+    return Curriculum(division, taught, effective_labels(parted(examples, settings.goals)[0], batch.new))

@@ -12,16 +12,18 @@ from feedback.events import BASE
 from feedback.log import EventLog, TopicReader
 from feedback.raters.weights import reliability
 from ops import metrics
+from ops.hours import within_hours
 from ops.models import prepared
 from ops.registry import Registry
 from ops.retention import letter_hours
 from ops.settings import Settings
 from trainer.adapter_files import AdapterFileError
 from trainer.attempt import Attempt, point_of
+from trainer.budget import is_shortage
 from trainer.checkpoint import Checkpoint, journal
 from trainer.examples import weighted
 from trainer.improve import improve
-from trainer.inbox import Batch, Inbox
+from trainer.inbox import Inbox
 from trainer.learn import keep, learn, seed_for
 from trainer.learner import NothingToLearn, TrainingDiverged
 from trainer.load import load_model
@@ -33,6 +35,7 @@ from trainer.reward import LONGEST_PROMPT, encode_prompt
 from trainer.rollouts import EngineRollouts, LocalRollouts, RolloutSource, with_fallback
 from trainer.tracker import Tracker
 from trainer.trial import CHAMPION, POLICY, Standards, Trial, divide_prompts
+from trainer.watch import Watch
 
 _log = structlog.get_logger(__name__)
 
@@ -60,29 +63,28 @@ class Trainer:
         self._inbox = Inbox(log, settings.project)
         self._loaded = checkpoint.open(clock())
         self._kept = checkpoint.progress.found()
-        self._hopeless: frozenset[str] = frozenset()
-        """New votes on which training has come to nothing: trying again on the same would end the same."""
+        self._watch = Watch(settings, self._loaded)
 
-    def cycle(self, minimum: int) -> CycleRecord | None:
-        """One cycle, if at least ``minimum`` votes are new; its record. None when there are fewer."""
-        batch = self.read(minimum)
-        if batch is None:
+    def cycle(self, asked: bool = False) -> CycleRecord | None:
+        """One cycle, if it is time for one (see `trainer.watch`), or if ``asked`` and any vote is new; its record, else None."""
+        cycle = self.read(asked)
+        if cycle is None:
             return None
         try:
-            cycle = self._begin(batch)
-        except ModelUnsupported as error:
-            self._hopeless = batch.new
-            _log.error("model_cannot_be_trained", model=self._settings.model, reason=str(error))
-            return None
-        try:
+            cycle.model = load_model(self._settings, cycle.ref)
             self.learn(cycle)
             if cycle.learnt.knows:
                 self.improve(cycle)
                 self.gate(cycle)
         except TrainingDiverged as error:
             return self._give_up(cycle, "diverged", str(error))
-        except (AdapterFileError, NothingToLearn) as error:  # a champion from elsewhere, say, that has other modules
+        except (AdapterFileError, ModelUnsupported, NothingToLearn) as error:  # a champion that has other modules, say
             return self._give_up(cycle, "failed", str(error))
+        except (MemoryError, RuntimeError) as error:
+            if not is_shortage(error):
+                raise
+            budget = self._settings.train.memory_mb
+            return self._give_up(cycle, "failed", f"out of memory (train.memory_mb={budget}): {error or type(error).__name__}")
         return self.commit(cycle)
 
     @property
@@ -91,14 +93,21 @@ class Trainer:
 
     # the five stages
 
-    def read(self, minimum: int) -> Batch | None:
-        """What the log holds now, if enough of it is new."""
-        if (unfinished := self._unfinished()) is not None:
+    def read(self, asked: bool = False) -> Attempt | None:
+        """What the log holds now, if there is reason to learn from it; outside of the schedule's hours, only who asks has one."""
+        may_begin = asked or within_hours(self._settings.train.hours, self._clock())
+        if may_begin and (unfinished := self._unfinished()) is not None:
             return unfinished
         self._inbox.refresh()
         self._inbox.bury(self._clock(), self._settings.train.orphan_hours, letter_hours(self._settings.retention))
+        if not may_begin:
+            return None
         batch = self._inbox.batch(self._loaded.state.offsets)
-        return batch if len(batch.new - self._hopeless) >= minimum else None
+        trigger = self._watch.trigger(batch) if not asked else "asked" if self._watch.fresh(batch) else None
+        if trigger is None:
+            return None
+        _log.info("cycle_begins", cycle=self._loaded.state.cycle + 1, trigger=trigger, new_votes=len(batch.new))
+        return Attempt(batch, trigger, self._loaded, prepared(self._settings))
 
     def learn(self, cycle: Attempt) -> None:
         """Reward model and judge from votes."""
@@ -107,7 +116,7 @@ class Trainer:
             settings = self._settings
             cycle.learnt = learn(cycle.model, cycle.batch, cycle.before, settings.train, settings.seed, done)
         if cycle.learnt.knows and done is None:
-            point = point_of(settings, cycle.ref, cycle.before, cycle.batch)
+            point = point_of(settings, cycle.ref, cycle.before, cycle.batch, cycle.trigger)
             self.checkpoint.progress.begin(point, lambda folder: keep(cycle.learnt, folder))
         figures = cycle.learnt.reward.report
         metrics.REWARD_ACCURACY.set(math.nan if figures.accuracy is None else figures.accuracy)
@@ -156,8 +165,9 @@ class Trainer:
         publication = cycle.publication(self._settings) if cycle.learnt.knows else None
         adapter = self.checkpoint.commit(cycle.state, record, publication, cycle.fill, self._clock())
         self._tracker.cycle(self._steps, record)
-        self._loaded, self._hopeless = self.checkpoint.open(self._clock()), frozenset()
-        metrics.CYCLES.labels(outcome=outcome).inc()
+        self._loaded = self.checkpoint.open(self._clock())
+        self._watch = Watch(self._settings, self._loaded)
+        metrics.CYCLES.labels(outcome=outcome, trigger=cycle.trigger).inc()
         _log.info("cycle_done", cycle=cycle.number, outcome=outcome, adapter=adapter, seconds=cycle.seconds)
         return record.model_copy(update={"adapter": adapter})
 
@@ -201,25 +211,19 @@ class Trainer:
             on_step=self._on_step,
         )
 
-    def _begin(self, batch: Batch) -> Attempt:
-        ref = prepared(self._settings)
-        model = load_model(self._settings, ref)
-        kept, self._kept = self._kept, None
-        return Attempt(batch, self._loaded, ref, model, kept)
-
-    def _unfinished(self) -> Batch | None:
-        """What a trainer that was killed had read, if this one would do the very same with it; what else it left is dropped."""
+    def _unfinished(self) -> Attempt | None:
+        """What a trainer that was killed was at, if this one would do the very same; what else it left is dropped."""
         if self._kept is None:
             return None
-        point = self._kept.point
+        kept, self._kept = self._kept, None
+        point = kept.point
         self._inbox.refresh(until=point.offsets)
         if point.cycle == self._loaded.state.cycle + 1 and self._inbox.reaches(point.offsets):
-            batch = self._inbox.batch(self._loaded.state.offsets)
-            if point_of(self._settings, prepared(self._settings), self._loaded, batch) == point:
-                _log.info("cycle_resumed", cycle=point.cycle, steps=len((self._kept.loop or {}).get("steps", ())))
-                return batch
+            batch, ref = self._inbox.batch(self._loaded.state.offsets), prepared(self._settings)
+            if point_of(self._settings, ref, self._loaded, batch, point.trigger) == point:
+                _log.info("cycle_resumed", cycle=point.cycle, steps=len((kept.loop or {}).get("steps", ())))
+                return Attempt(batch, point.trigger, self._loaded, ref, kept=kept)
         _log.info("progress_dropped", cycle=point.cycle)
-        self._kept = None
         self.checkpoint.progress.drop()
         return None
 
@@ -248,12 +252,12 @@ class Trainer:
 
     def _give_up(self, cycle: Attempt, outcome: Outcome, reason: str) -> CycleRecord:
         """Training came to nothing: publish and commit nothing, say why, and wait for more votes."""
-        self._hopeless = cycle.batch.new
+        self._watch.gave_up(cycle.batch)
         record = cycle.record(outcome, reason, self._clock())
         self.checkpoint.progress.drop()
         self.checkpoint.tell(record)
         self._tracker.cycle(self._steps, record)
-        metrics.CYCLES.labels(outcome=outcome).inc()
+        metrics.CYCLES.labels(outcome=outcome, trigger=cycle.trigger).inc()
         _log.error("training_gave_up", cycle=cycle.number, outcome=outcome, reason=reason)
         return record
 

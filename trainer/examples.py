@@ -63,6 +63,11 @@ class Example:
         return self.label in ("up", "down")
 
     @property
+    def kind(self) -> str:
+        """What was judged: "pair", "thumb", or the label of what is neither."""
+        return "pair" if self.is_pair else "thumb" if self.is_thumb else self.label
+
+    @property
     def sign(self) -> int:
         """+1 for "a" and "up", -1 for "b" and "down", 0 where a score has nothing to get right."""
         return {"a": 1, "up": 1, "b": -1, "down": -1}.get(self.label, 0)
@@ -197,18 +202,35 @@ def parted(examples: Sequence[Example], goals: Collection[str]) -> tuple[list[Ex
     )
 
 
-def unseen(examples: Sequence[Example], learnt: Sequence[Example], limit: int) -> list[Example]:
-    """The newest ``limit`` of the examples whose prompt does not occur in what was learnt."""
+def unseen(examples: Sequence[Example], learnt: Sequence[Example]) -> list[Example]:
+    """The examples whose prompt does not occur in what was learnt."""
     prompts = {example.prompt_hash for example in learnt}
-    return [example for example in examples if example.prompt_hash not in prompts][-limit:]
+    return [example for example in examples if example.prompt_hash not in prompts]
 
 
 def lessons(examples: Sequence[Example], new: Collection[str], replay: int, seed: int) -> list[Example]:
-    """All new examples (by feedback id), and of the older ones ``replay`` drawn without regard to what they say."""
+    """All new examples (by feedback id), and `replayed` older ones: as many, but at least ``replay``, which may be 0 for none."""
+    fresh = {example.feedback_id for example in examples if example.feedback_id in new}
     older = [example for example in examples if example.feedback_id not in new]
-    drawn = sorted(older, key=lambda example: unit_interval(f"replay {seed}", example.feedback_id))[:replay]
-    chosen = {example.feedback_id for example in drawn} | {e.feedback_id for e in examples if e.feedback_id in new}
+    chosen = fresh.union(example.feedback_id for example in replayed(older, max(len(fresh), replay) if replay else 0, seed))
     return [example for example in examples if example.feedback_id in chosen]
+
+
+def replayed(older: Sequence[Example], count: int, seed: int) -> list[Example]:
+    """``count`` of the older examples, or all: a sample stratified by what was judged, when, and by whom.
+
+    In that order every n-th is taken, from a random start on (systematic sampling, Cochran 1977, chapter 8): each
+    example is as likely as any other, and every kind, every tenth of the time and every rater has its share, give or take one.
+    """
+    if len(older) <= count:
+        return list(older)
+    if not count:
+        return []
+    by_time = sorted(older, key=lambda example: (example.time, example.feedback_id))
+    tenth = {example.feedback_id: 10 * place // len(by_time) for place, example in enumerate(by_time)}
+    ordered = sorted(by_time, key=lambda example: (example.kind, tenth[example.feedback_id], example.rater))
+    step, start = len(ordered) / count, unit_interval("replay", str(seed))
+    return [ordered[min(int((start + number) * step), len(ordered) - 1)] for number in range(count)]
 
 
 def unit_interval(label: str, value: str) -> float:

@@ -58,6 +58,8 @@ class Learnt:
     division: Division
     reward: Taught
     judge: Taught
+    effective: float
+    """New effective labels, see `trainer.effective`."""
 
     @property
     def lessons(self) -> dict[str, tuple[Example, ...]]:
@@ -88,14 +90,15 @@ def learn(
     plan = curriculum(batch, settings.reward, {name: seed_for(seed, cycle, name) for name in (REWARD, JUDGE)})
     division = plan.division
     if done is not None:
-        return Learnt(division, *(_recall(model, done / name, plan.lessons[name]) for name in (REWARD, JUDGE)))
+        reward, judge = (_recall(model, done / name, plan.lessons[name]) for name in (REWARD, JUDGE))
+        return Learnt(division, reward, judge, plan.effective)
     warm = before.state.divided_by == division.by
     sides = ((REWARD, before.reward, division.reward, division.judge), (JUDGE, before.judge, division.judge, division.reward))
     reward, judge = (
         _teach(
             RewardModel(model, name, source=folder if warm else None),
             plan.lessons[name],
-            [example for part in parted(others, settings.reward.goals) for example in unseen(part, own, MOST_TESTED)],
+            [example for part in parted(others, settings.reward.goals) for example in unseen(part, own)[-MOST_TESTED:]],
             division.golden,
             batch,
             settings,
@@ -103,7 +106,7 @@ def learn(
         )
         for name, folder, own, others in sides
     )
-    return Learnt(division, reward, judge)
+    return Learnt(division, reward, judge, plan.effective)
 
 
 def _teach(

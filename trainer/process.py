@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import structlog
-import torch
 
 from feedback.log import LogUnavailable
 from ops import metrics
@@ -23,6 +22,7 @@ from ops.open_log import open_log_of, tell_lag
 from ops.registry import Registry
 from ops.settings import Settings
 from trainer.assist import assist
+from trainer.budget import keep_to
 from trainer.checkpoint import Checkpoint, CheckpointError
 from trainer.cycle import REINFORCED, Trainer
 from trainer.load import load_model
@@ -44,15 +44,13 @@ def trainer_of(settings: Settings, crew: Crew = ALONE, **options: Any) -> Iterat
 def run_cycle(settings: Settings, crew: Crew = ALONE) -> CycleRecord | None:
     """One cycle with the votes there are; None when none is new."""
     with trainer_of(settings, crew) as trainer:
-        return trainer.cycle(minimum=1)
+        return trainer.cycle(asked=True)
 
 
 def run(settings: Settings, once: bool = False, json: bool = False) -> None:
     """The command ``plaudit train``. A signal ends it at once: what is not committed has not been."""
     configure_logs("trainer")
-    os.nice(settings.train.nice)
-    if settings.train.threads is not None:
-        torch.set_num_threads(settings.train.threads)
+    keep_to(settings.train)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _leave)
     crew = Crew.joined()
@@ -84,7 +82,7 @@ def _poll(settings: Settings, json: bool, crew: Crew) -> NoReturn:
         tell_lag("trainer", trainer.readers)
         while True:
             try:
-                record = trainer.cycle(settings.train.min_new_votes)
+                record = trainer.cycle()
             except LogUnavailable as error:
                 _log.warning("log_unavailable", error=str(error))
                 record = None
@@ -107,6 +105,6 @@ def _print(record: CycleRecord | None, json: bool) -> None:
     elif record is None:
         print("no new votes")
     else:
-        what = f"cycle {record.cycle}: {record.outcome}, {record.new_votes} new votes of {record.votes}"
+        what = f"cycle {record.cycle} ({record.trigger}): {record.outcome}, {record.new_votes} new votes of {record.votes}"
         print(", ".join(filter(None, (what, record.adapter, record.reason))))
     sys.stdout.flush()

@@ -22,6 +22,7 @@ from feedback.events import Frozen
 from feedback.ids import uuid7
 from ops import turns
 from trainer.listed import CheckpointError, seal, verify
+from trainer.record import Trigger
 
 _MODELS = "models"
 _STEP = "step-"
@@ -37,6 +38,7 @@ class Point(Frozen):
     key: str
     cycle: int
     offsets: dict[str, dict[int, int]] = Field(description="Next offset to read, by topic and partition.")
+    trigger: Trigger = "asked"
 
 
 @dataclass(frozen=True)

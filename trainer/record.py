@@ -11,6 +11,9 @@ from ops.registry import GateResult
 
 Outcome = Literal["published", "rejected", "no_signal", "diverged", "failed"]
 
+Trigger = Literal["asked", "labels", "champion", "drift"]
+"""Why a cycle began: somebody asked for it, enough new labels, another champion, or people judge otherwise than they did."""
+
 
 class CycleRecord(Frozen):
     """``published``: every gate passed; ``rejected``: an adapter, kept but never served; ``no_signal``: no reward model worth
@@ -19,11 +22,13 @@ class CycleRecord(Frozen):
 
     cycle: int
     outcome: Outcome
+    trigger: Trigger = "asked"
     reason: str = ""
     adapter: str | None = None
     parent: str
     votes: int = Field(description="Standing joined votes.")
     new_votes: int
+    effective_labels: float | None = Field(default=None, description="What the new ones can teach, see trainer/effective.py.")
     raters: int
     divided_by: Literal["rater", "prompt"] = "rater"
     reward_model: dict[str, Any] = Field(default_factory=dict, description="See trainer.report.RewardReport.")

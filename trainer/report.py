@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from trainer.baselines import baseline, majority_margins, tfidf_margins
+from trainer.drift import nats_by_kind
 from trainer.examples import Example, parted
 from trainer.goals import GoalFigures, goal_figures
 from trainer.measures import LengthBias, Measures, accuracy, length_bias, measures
 from trainer.reward import RewardModel
+from trainer.spread import Spread
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ class RewardReport:
     nll: float | None
     """Nats a vote, all kinds; a model that knows nothing has ln 3 a pair and ln 2 a thumb."""
     nll_n: int
+    nll_by_kind: dict[str, Spread] = field(default_factory=dict)
+    """What later votes are held against, see `trainer.drift`."""
     measures: Measures = field(default_factory=Measures)
     """Accuracy, precision, recall, F1 and AUC by the score alone; NLL and ECE of what a stranger was expected to say."""
     baselines: dict[str, Measures] = field(default_factory=dict)
@@ -104,6 +108,7 @@ def report(
         tfidf=words["tfidf"].accuracy,
         nll=sum(nats) / len(nats) if nats else None,
         nll_n=len(nats),
+        nll_by_kind={kind: Spread.of(list(own.values())) for kind, own in nats_by_kind(reward, held_out, scores).items()},
         measures=own,
         baselines=words,
         length=_length(tested, margins, expected),

@@ -14,7 +14,7 @@ from ops.cli import load
 from ops.cli.common import CommandError, DataDir, Model, no_foreign_bars, settings_from
 from ops.progress import Report, progress_bar
 
-app = typer.Typer(no_args_is_help=True, help="Benchmarks: gateway, engine, swap, log, PPO, learning, curve, reward.")
+app = typer.Typer(no_args_is_help=True, help="Benchmarks: gateway, engine, chat, swap, log, PPO, learning, curve, reward.")
 
 T = TypeVar("T", int, float)
 
@@ -81,6 +81,21 @@ def swap(
 ) -> None:
     """Adapters change and gateways restart under constant load: nothing may fail, nothing may be mixed."""
     load("ops.bench.swap:run")(swaps=swaps, streams=streams, engines=engines, restarts=restarts, json=json)
+
+
+@app.command()
+def chat(
+    rounds: Annotated[int, typer.Option("--rounds", "-r", min=1, help="Figures are medians over so many.")] = 5,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="Of chat, idle and training, in each round.")] = 15.0,
+    streams: Annotated[int, typer.Option("--streams", "-c", min=1, help="At once.")] = 4,
+    tokens: Annotated[int, typer.Option("--tokens", min=1, help="Of every answer, at most.")] = 64,
+    json: _JsonFile = None,
+) -> None:
+    """How much longer answers take while the trainer learns on the same machine; settings as in the environment."""
+    from ops.bench.chat import Options, run
+
+    options = Options(rounds=rounds, seconds=seconds, streams=streams, tokens=tokens)
+    _show("Chat beside the trainer", json, lambda report: run(options, report))
 
 
 @app.command()

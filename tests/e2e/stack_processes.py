@@ -33,7 +33,14 @@ def running_stack(model_cache: Path, folder: Path) -> Iterator[Stack]:
         metrics_port_controller=controller_port,
         engine={"max_model_len": 512, "probe_timeout_s": 8, "probe_interval_s": 0.5},
         limits={"engine_wait_s": ENGINE_WAIT_S},
-        train={"min_new_votes": VOTES, "poll_s": 0.2, "nice": 0, "ppo": {"steps": 5}, "gates": {"prompts": 64}},
+        train={
+            "min_new_votes": VOTES,
+            "min_effective_labels": 1,
+            "poll_s": 0.2,
+            "nice": 0,
+            "ppo": {"steps": 5},
+            "gates": {"prompts": 64},
+        },
         rollout={
             "poll_s": 0.2,
             "steps": [{"state": "CANARY", "coverage": 1.0, "min_users": 1_000_000, "min_seconds": 1e6}],

@@ -1,6 +1,7 @@
 """Whole cycles of the tiny model, killed with SIGKILL when they come to a step, then begun again with more votes in the log.
 
-Prints for each, as JSON: the cycle's record, all that stays of it, and how many votes are new afterwards.
+Prints for each, as JSON: the cycle's record, all that stays of it, and how many votes are new afterwards. At the end, what
+becomes of one that has too little memory.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from commit_once import bytes_of
 from vote_log import fill, settings_for
 
 from ops.open_log import open_log_of
+from trainer.budget import keep_to, taken_mb
 from trainer.process import trainer_of
 
 VOTES, MORE = 60, 10
@@ -34,11 +36,27 @@ def main(folder: Path, model: Path) -> None:
     torch.set_num_threads(1)
     for number, (step, times) in enumerate(STEPS):
         here = folder / str(number)
-        settings = settings_for(here, model, keep_every=1)
+        settings = settings_for(here, model, keep_every=1, min_new_votes=VOTES)
         status = _process(lambda settings=settings, step=step, times=times: _begin(settings, step, times))
         again = folder / f"{number}.json"
         _process(lambda settings=settings, again=again: again.write_text(json.dumps(_again(settings))))
         print(json.dumps({"step": step, "times": times, "killed": status == signal.SIGKILL} | json.loads(again.read_text())))
+    short = folder / "short.json"
+    settings = settings_for(folder / "short", model)
+    status = _process(lambda: short.write_text(json.dumps(_short_of_memory(settings))))
+    print(json.dumps({"ended_with": status} | json.loads(short.read_text())))
+
+
+def _short_of_memory(settings) -> dict[str, object]:
+    """A cycle that may take little more than the process has; what it says, and what it leaves."""
+    with open_log_of(settings) as log:
+        fill(log, VOTES)
+    with trainer_of(settings) as trainer:
+        keep_to(settings.train.model_copy(update={"memory_mb": taken_mb() + 40}))
+        record = trainer.cycle()
+        again = trainer.cycle()
+    left = [name for name in bytes_of(settings.data_dir) if "commits" in name or "default-v" in name or "current" in name]
+    return {"outcome": record.outcome, "reason": record.reason, "again": again is not None, "left": left}
 
 
 def _begin(settings, last: str, times: int) -> None:
@@ -53,15 +71,15 @@ def _begin(settings, last: str, times: int) -> None:
     with open_log_of(settings) as log:
         fill(log, VOTES)
     with trainer_of(settings, fault=die) as trainer:
-        trainer.cycle(minimum=1)
+        trainer.cycle(asked=True)
 
 
 def _again(settings) -> dict[str, object]:
     with open_log_of(settings) as log:
         fill(log, MORE, seed=1)
     with trainer_of(settings) as trainer:
-        resumed = trainer.cycle(minimum=VOTES)  # more than are new, were they counted anew
-        left = trainer.read(minimum=1)
+        resumed = trainer.cycle()  # more than are new have to be, were they counted anew
+        left = trainer.read(asked=True)
     kept = {name: data for part in ("trainer", "adapters") for name, data in bytes_of(settings.data_dir / part).items()}
     manifest = next(json.loads(data) for name, data in kept.items() if name.endswith("manifest.json"))
     return {
@@ -70,7 +88,7 @@ def _again(settings) -> dict[str, object]:
         "adapters": [path.name for path in settings.adapters_dir.glob("default-*")],
         "examples": manifest["training"]["examples"],
         "kept": {name: hashlib.sha256(data).hexdigest() for name, data in kept.items() if _is_timeless(name)},
-        "left": len(left.new),
+        "left": len(left.batch.new),
     }
 
 

@@ -32,7 +32,7 @@ def test_a_pair_is_labelled_by_the_taste_and_left_out_where_both_are_as_good():
 
 def test_figures_are_means_of_the_seeds_beside_those_of_words():
     def raw(seed: int, accuracy: float, tfidf: float) -> dict[str, float]:
-        return {"adversaries": 0.2, "seed": seed, "votes": 50, "accuracy": accuracy, "tfidf": tfidf}
+        return {"adversaries": 0.2, "seed": seed, "size": 50, "votes": 50 - seed, "accuracy": accuracy, "tfidf": tfidf}
 
     [figure] = curve.figures([raw(0, 0.8, 0.7), raw(1, 0.9, 0.8)])
     assert figure.name == "50 votes, 20% of the people adversaries"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -101,9 +102,9 @@ def test_a_cycle_turns_votes_into_an_adapter_with_its_figures_once(tmp_path, tin
     assert said["prompt"] == "question 0-0?"
     assert said["base"] != said[manifest.id]
 
-    # no new vote: nothing is done
+    # what it has learnt from is not new again
     with trainer_of(settings) as trainer:
-        assert trainer.read(minimum=11) is None
+        assert len(trainer.read(asked=True).batch.new) == 10
 
 
 def test_the_next_cycle_counts_only_what_is_new_and_goes_on_from_what_was_learnt(tmp_path, tiny_folder, monkeypatch):
@@ -186,14 +187,14 @@ def test_training_that_diverges_publishes_and_commits_nothing_and_waits_for_more
     settings = settings_for(tmp_path, tiny_folder, reward=reward)
     logged(settings, events(60))
     with trainer_of(settings) as trainer:
-        record = trainer.cycle(minimum=8)
+        record = trainer.cycle()
         assert record.outcome == "diverged"
         assert "the loss of 'reward' is" in record.reason
-        assert trainer.cycle(minimum=8) is None  # the same votes would end the same
+        assert trainer.cycle() is None  # the same votes would end the same
         assert Registry(settings.adapters_dir).list("default") == []
         assert not (settings.trainer_dir / "current.json").exists()
         logged(settings, events(8, seed=1))
-        assert trainer.cycle(minimum=8).new_votes == 68
+        assert trainer.cycle().new_votes == 68
     assert [line["outcome"] for line in journal(settings.trainer_dir)] == ["diverged", "diverged"]
 
 
@@ -217,10 +218,10 @@ def test_a_champion_of_other_modules_is_not_trained_from_and_the_trainer_says_so
     promoted = RolloutChanged(rollout_id="ro", state="PROMOTED", champion=foreign, challenger=foreign)
     logged(settings, [Event(id="ro", time=1.0, project="default", key="default", data=promoted), *events(60)])
     with trainer_of(settings) as trainer:
-        record = trainer.cycle(minimum=8)
+        record = trainer.cycle()
         assert (record.outcome, record.parent) == ("failed", foreign)
         assert "target_modules" in record.reason
-        assert trainer.cycle(minimum=8) is None  # until more votes come
+        assert trainer.cycle() is None  # until more votes come
     assert not (settings.trainer_dir / "current.json").exists()
 
 
@@ -245,7 +246,7 @@ def test_a_trainer_killed_at_work_goes_on_to_the_same_bytes_and_counts_every_vot
         check=True,
     )
     lines = (line for line in done.stdout.splitlines() if line.startswith(b"{"))
-    undisturbed, *killed = (json.loads(line) for line in lines)
+    undisturbed, *killed, short = (json.loads(line) for line in lines)
     assert (undisturbed["killed"], undisturbed["resumed"], len(undisturbed["adapters"])) == (False, False, 1)
     resumed = {}
     for one in killed:
@@ -262,6 +263,9 @@ def test_a_trainer_killed_at_work_goes_on_to_the_same_bytes_and_counts_every_vot
         ("prepared", 1): (False, 0),
     }
     assert undisturbed["examples"]["count"] == {"reward": 47, "judge": 13}
+    # and one that lacks memory gives up, says so, leaves nothing, and waits for more votes
+    assert (short["ended_with"], short["outcome"], short["again"], short["left"]) == (0, "failed", False, [])
+    assert re.match(r"out of memory \(train.memory_mb=\w+\): .", short["reason"])
 
 
 def timeless(record: dict) -> dict:
@@ -283,7 +287,7 @@ def test_a_cycle_that_would_not_be_the_same_is_begun_anew(tmp_path, tiny_folder,
             raise Killed
 
     with pytest.raises(Killed), trainer_of(settings, fault=die) as trainer:
-        trainer.cycle(minimum=1)
+        trainer.cycle(asked=True)
     assert (settings.trainer_dir / "progress" / "step-000002").is_dir()
     if change == "seed":
         settings = settings.model_copy(update={"seed": 1})
@@ -295,17 +299,21 @@ def test_a_cycle_that_would_not_be_the_same_is_begun_anew(tmp_path, tiny_folder,
     assert not (settings.trainer_dir / "progress").exists()
 
 
-def test_the_trainer_leaves_when_it_is_asked_to(tmp_path, tiny_folder):
+def test_the_trainer_makes_way_for_others_and_leaves_when_it_is_asked_to(tmp_path, tiny_folder):
     settings = settings_for(tmp_path, tiny_folder)
-    environment = os.environ | {"PLAUDIT_METRICS_PORT_TRAINER": "0"}
+    environment = os.environ | {"PLAUDIT_METRICS_PORT_TRAINER": "0", "PLAUDIT_TRAIN__NICE": "3"}
     command = [sys.executable, "-m", "ops.cli", "train", "--data-dir", str(tmp_path), "--model", str(tiny_folder)]
-    process = subprocess.Popen(command, env=environment)
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         deadline = time.monotonic() + 120
         while not (settings.trainer_dir / "turns").exists():
             assert process.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + 3)
+        session = Path(f"/proc/{process.pid}/autogroup")
+        if session.exists():  # which the kernel shares its CPUs among
+            assert session.read_text().split()[-1] == "3"
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=10) == 0
     finally:

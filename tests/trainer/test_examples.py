@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -20,7 +21,7 @@ from feedback.events import (
 )
 from feedback.join import Joiner
 from feedback.log import Position, Record
-from trainer.examples import Example, believed, digest, divide, examples_of, lessons, prompt_hash, unseen, weighted
+from trainer.examples import Example, believed, digest, divide, examples_of, lessons, prompt_hash, replayed, unseen, weighted
 
 
 def votes_of(*facts):
@@ -183,10 +184,10 @@ def test_with_few_raters_the_questions_are_divided_instead():
     assert {e.prompt_hash for e in division.reward}.isdisjoint(e.prompt_hash for e in division.judge)
 
 
-def test_held_out_votes_are_the_newest_about_questions_never_learnt_from():
+def test_votes_are_held_out_whose_questions_were_never_learnt_from():
     learnt = [example("l", "a", "known")]
     others = [example("1", "b", "known"), example("2", "b", "new"), example("3", "b", "newer"), example("4", "b", "newest")]
-    assert [e.feedback_id for e in unseen(others, learnt, 2)] == ["3", "4"]
+    assert [e.feedback_id for e in unseen(others, learnt)] == ["2", "3", "4"]
 
 
 def test_all_new_votes_and_a_bounded_draw_of_older_ones_are_learnt_from():
@@ -197,6 +198,38 @@ def test_all_new_votes_and_a_bounded_draw_of_older_ones_are_learnt_from():
     assert new <= {e.feedback_id for e in drawn}
     assert drawn == lessons(examples, new, 20, seed=1) != lessons(examples, new, 20, seed=2)
     assert drawn == sorted(drawn, key=lambda e: e.feedback_id)
+
+
+@pytest.mark.parametrize(("replay", "older"), [(0, 0), (5, 30), (40, 40), (400, 70)])
+def test_half_of_the_lessons_are_older_ones_or_as_many_as_are_always_replayed(replay, older):
+    examples = [example(f"f{n:03}") for n in range(100)]
+    new = {f"f{n:03}" for n in range(70, 100)}
+    assert len(lessons(examples, new, replay, seed=1)) == 30 + older
+
+
+def test_what_is_replayed_has_its_share_of_every_kind_every_time_and_every_rater():
+    # 100 votes: 60 thumbs and 40 pairs, over ten days, of two raters, of whom Ann gives three in four
+    older = [
+        replace(
+            example(f"f{n:03}", "bob" if n % 4 == 3 else "ann"),
+            time=float(n),
+            **({} if n % 5 < 3 else {"answers": ("yes", "no"), "label": "a"}),
+        )
+        for n in range(100)
+    ]
+    shares = []
+    for seed in range(20):
+        drawn = replayed(older, 20, seed)
+        assert len({e.feedback_id for e in drawn}) == 20
+        assert sum(e.kind == "pair" for e in drawn) == 8
+        for day in range(10):
+            assert 1 <= sum(10 * day <= e.time < 10 * day + 10 for e in drawn) <= 3
+        shares.append(sum(e.rater == "bob" for e in drawn))
+        assert 3 <= shares[-1] <= 7
+    assert replayed(older[::-1], 20, 7) == replayed(older, 20, 7)  # in whatever order the log was read
+    chances = Counter(e.feedback_id for seed in range(2000) for e in replayed(older, 20, seed))
+    assert len(chances) == 100
+    assert max(chances.values()) < 1.35 * min(chances.values())  # each 400 times, within 3.6 standard errors of 18
 
 
 def test_the_digest_tells_one_changed_label():

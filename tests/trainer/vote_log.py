@@ -92,6 +92,7 @@ def settings_for(tmp: Path, model: Path, **train: object):
             "threads": 1,
             "nice": 0,
             "min_new_votes": 8,
+            "min_effective_labels": 1,
             "reward": reward,
             "ppo": ppo,
             "gates": {"prompts": 32},

@@ -56,7 +56,10 @@ def run(options: Options, settings: Settings, tell: Report) -> dict[str, Any]:
         votes = _votes(model, options, settings, share, seed)
         tested = gold_pairs(model, settings, options.pairs, seed)
         told = learning_curve(model, votes, tested, options.sizes, settings.train.reward, seed)
-        raw += [{"adversaries": share, "seed": seed, **each.to_json()} for each in told]
+        raw += [
+            {"adversaries": share, "seed": seed, "size": size, **each.to_json()}
+            for size, each in zip(options.sizes, told, strict=True)
+        ]
     tell("", 1.0)
     return {
         "bench": "curve",
@@ -124,9 +127,9 @@ def gold_pair(question: str, answers: Sequence[str], ended: tuple[bool, ...]) ->
 def figures(raw: Sequence[dict[str, Any]]) -> list[Figure]:
     """One for each share of adversaries and number of votes, in the order in which they come."""
     found = []
-    for share, votes in dict.fromkeys((each["adversaries"], each["votes"]) for each in raw):
-        own = [each for each in raw if (each["adversaries"], each["votes"]) == (share, votes)]
-        name = f"{votes} votes" + (f", {share:.0%} of the people adversaries" if share else "")
+    for share, size in dict.fromkeys((each["adversaries"], each["size"]) for each in raw):
+        own = [each for each in raw if (each["adversaries"], each["size"]) == (share, size)]
+        name = f"{size} votes" + (f", {share:.0%} of the people adversaries" if share else "")
         values = ", ".join(f"{each['accuracy']:.3f}" for each in own)
         note = f"TF-IDF {fmean(each['tfidf'] for each in own):.3f}; by seed {values}"
         found.append(Figure(name, fmean(each["accuracy"] for each in own), fmean(each["tfidf"] for each in own), "least", note))

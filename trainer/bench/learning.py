@@ -78,7 +78,7 @@ class Bench:
         with self._holding(self._champion) as (model, name):
             self.voters.vote(model, name, self._champion, votes)
         wall, cpu = time.monotonic(), time.process_time()
-        record = self._trainer.cycle(minimum=1)
+        record = self._trainer.cycle(asked=True)
         wall, cpu = time.monotonic() - wall, time.process_time() - cpu
         if record is None:
             raise RuntimeError("the trainer found no new vote that it can learn from")
