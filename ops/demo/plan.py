@@ -79,7 +79,8 @@ def plan_of(model: str, seed: int, mode: Mode, votes: int | None = None) -> Plan
 def demo_settings(data_dir: Path, models_dir: Path, port: int, plan: Plan) -> Settings:
     """Settings for one run of the demo in a data folder of its own."""
     own = dict(plan.settings)
-    train = {"min_new_votes": plan.votes_per_cycle, "poll_s": 0.5, "nice": 0} | own.pop("train", {})
+    begin = {"min_new_votes": plan.votes_per_cycle, "min_effective_labels": 1, "poll_s": 0.5, "nice": 0}
+    train = begin | own.pop("train", {})
     return load_settings(
         data_dir=data_dir,
         model_cache=models_dir,
@@ -89,11 +90,7 @@ def demo_settings(data_dir: Path, models_dir: Path, port: int, plan: Plan) -> Se
         seed=plan.seed,
         metrics_port_trainer=port + 1,
         metrics_port_controller=port + 2,
-<<<<<<< HEAD
         train=train,
-=======
-        train={"min_new_votes": plan.votes_per_cycle, "min_effective_labels": 1, "poll_s": 0.5, "nice": 0},
->>>>>>> 7b5156834b1ce6dedf8be872f417799c3f169b65
         rollout={
             "poll_s": 0.5,
             "non_inferior": ["duel"],
