@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -68,17 +70,21 @@ class Crowd:
     async def close(self) -> None:
         await self._client.close()
 
-    async def vote(self, votes: int, concurrency: int = 16) -> None:
-        """Gather ``votes`` acknowledged votes, ``concurrency`` people at a time.
+    async def vote(self, votes: int, concurrency: int = 16, seconds: float = math.inf) -> None:
+        """Gather ``votes`` acknowledged votes, ``concurrency`` people at a time; nobody begins another after ``seconds``.
 
         Gives up after as many failures, or at once where nobody answers.
         """
         goal, limit = self.tally.votes + votes, self.tally.failed_requests + max(20, votes)
-        in_flight = 0
+        deadline, in_flight = time.monotonic() + seconds, 0
+
+        def wanted() -> bool:
+            missing = self.tally.votes + in_flight < goal and self.tally.failed_requests < limit
+            return missing and self._answered is not False and time.monotonic() < deadline
 
         async def worker() -> None:
             nonlocal in_flight
-            while self.tally.votes + in_flight < goal and self.tally.failed_requests < limit and self._answered is not False:
+            while wanted():
                 in_flight += 1
                 try:
                     await self._one_vote(self._next())

@@ -32,14 +32,17 @@ Ask = Callable[[dict[str, float]], Population]
 
 
 def doubted(
-    examples: Sequence[Example], readings: Tensor, settings: RewardSettings, ask: Ask, strength: Tensor | float = 1.0
+    examples: Sequence[Example], readings: Tensor, settings: RewardSettings, ask: Ask, like: Heads | None = None
 ) -> tuple[list[Example], Population]:
-    """The examples with each one's ``flip`` by all that is known, and that knowledge. readings: (R, H + `COUNT`)."""
+    """The examples with each one's ``flip`` by all that is known, and that knowledge.
+
+    readings: (R, F) of all answers, read as the heads ``like`` read them, whose priors are taken too.
+    """
     folds = _folds(examples)
-    heads, likelihood = Heads(readings.shape[1] - COUNT, FOLDS).to(readings.device), Likelihood().to(readings.device)
+    heads = Heads(readings.shape[1] - COUNT, FOLDS) if like is None else like.others(FOLDS)
+    heads, likelihood = heads.to(readings.device), Likelihood().to(readings.device)
     likelihood.know(example.metric for example in examples if example.metric)
     heads.measure(readings)
-    heads.strength[:] = strength
     takes = torch.ones(len(examples), FOLDS, device=readings.device)
     takes[torch.arange(len(examples)), folds] = 0
     current, people = list(examples), ask({})

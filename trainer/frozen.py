@@ -5,6 +5,9 @@ minutes on a model of 135M parameters and two cores, where an adapter's training
 middle is read, where meaning is plainest. The state of the end token, that of an objection put after the answer, and the model's
 own yes or no to "was that harmful?" were tried on real people's pairs and add nothing to the words' mean.
 
+What a mean of states tells badly is read by itself, as it is what people mind most: how long the answer is, and whether it sounds
+finished.
+
 No reading is kept on disk: it is what somebody wrote in another form, out of reach of its erasure.
 """
 
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -23,6 +27,15 @@ from trainer.surprise import COUNT, surprises_of
 
 KEPT = 20_000
 """Answers whose readings are remembered, the last used ones: 5 kB each at a hidden size of 576."""
+
+FORM = 2
+"""Numbers: how long an answer is, how finished it sounds."""
+
+FEW_TOKENS = 16
+"""Shorter than so, an answer is not shorter still: what pleases by its length alone ends there, and not at nothing."""
+
+UNFINISHED = -10.0
+"""Nats: the base's log-probability of an end where nothing has come to one; it may well be less."""
 
 Tokens = tuple[int, ...]
 Answer = tuple[Tokens, Tokens]
@@ -36,14 +49,14 @@ def depths(layers: int) -> tuple[int, int]:
 
 def width(model: AdapterModel) -> int:
     """F."""
-    return 2 * model.hidden_size + COUNT
+    return 2 * model.hidden_size + FORM + COUNT
 
 
 @torch.no_grad()
 def readings(model: AdapterModel, answers: Sequence[Answer]) -> Tensor:
-    """(B, F) float32: the words' mean states at `depths`, then their surprises; 0 for an empty answer.
+    """(B, F) float32: the words' mean states at `depths`, the answer's form, then its surprises; 0 for an empty answer.
 
-    The end token is no word: it is left out.
+    The end token is no word: it is left out, and whether it is there makes no difference.
     """
     words = [said[:-1] if said and said[-1] == model.eos_token else said for _, said in answers]
     batch = TokenBatch.pack([prompt for prompt, _ in answers], words).to(model.device)
@@ -58,16 +71,31 @@ def readings(model: AdapterModel, answers: Sequence[Answer]) -> Tensor:
         count = part.response_lengths.clamp(min=1)[:, None]
         both = [inner[depth] for depth in depths(len(inner) - 1)]
         means = [torch.where(mask[:, :, None], gathered(states, at).float(), 0).sum(1) / count for states in both]
-        found[rows] = torch.cat([*means, surprises_of(model, part, gathered(inner[-1], at - 1), mask)], 1)
+        form, surprises = _form(model, part, inner[-1]), surprises_of(model, part, gathered(inner[-1], at - 1), mask)
+        found[rows] = torch.cat([*means, form, surprises], 1)
     return found
 
 
+def _form(model: AdapterModel, part: TokenBatch, states: Tensor) -> Tensor:
+    """(b, `FORM`) from the last layer's states (b, L, H): logarithm of the length over `FEW_TOKENS`, and by how many nats an end
+    is likelier after the last word than `UNFINISHED`. Neither is less than 0.
+    """
+    length = (part.response_lengths.clamp(min=FEW_TOKENS) / FEW_TOKENS).log()
+    last = states[torch.arange(len(part)), part.lengths - 1]
+    end = model.logits(last).log_softmax(-1)[:, model.eos_token]
+    return torch.stack([length, (end - UNFINISHED).clamp(min=0)], 1) * (part.response_lengths > 0)[:, None]
+
+
+_known: WeakKeyDictionary[AdapterModel, OrderedDict[Answer, Tensor]] = WeakKeyDictionary()
+"""What has been read with each model, by all of its readers."""
+
+
 class Reader:
-    """`readings` of answers, each made once while it is remembered."""
+    """`readings` of answers, each made once while it is remembered: reward model and judge read the same ones."""
 
     def __init__(self, model: AdapterModel, kept: int = KEPT) -> None:
         self._model, self._kept = model, kept
-        self.known: OrderedDict[Answer, Tensor] = OrderedDict()
+        self.known = _known.setdefault(model, OrderedDict())
 
     def __call__(self, answers: Sequence[Answer]) -> Tensor:
         """(B, F)"""

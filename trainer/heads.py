@@ -19,8 +19,8 @@ PENALTY, SURPRISE_PENALTY = 50.0, 3.0
 
 
 class Heads(nn.Module):
-    """Scores from readings: the mean state of an answer (H numbers), then its `COUNT` surprises, all in standard deviations of
-    those first learnt from. Scores are 0 until something has been learnt.
+    """Scores from readings: the mean state of an answer (H numbers), its form if that is read (see `trainer.frozen`), then its
+    `COUNT` surprises, all in standard deviations of those first learnt from. Scores are 0 until something has been learnt.
     """
 
     mean: Tensor
@@ -28,29 +28,37 @@ class Heads(nn.Module):
     strength: Tensor
     """(K, 2) how many times the priors below: of states, of surprises."""
 
-    def __init__(self, hidden_size: int, count: int = HEADS) -> None:
+    def __init__(self, hidden_size: int, count: int = HEADS, form: int = 0) -> None:
         super().__init__()
-        size = hidden_size + COUNT
+        size = hidden_size + form + COUNT
+        self._parts = (hidden_size, form, COUNT)
         self.weight = nn.Parameter(torch.zeros(count, size))
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("std", torch.zeros(size))
         self.register_buffer("strength", torch.ones(count, 2))
 
+    def others(self, count: int) -> Heads:
+        """``count`` heads on the same readings with the priors of the first of these; they have learnt nothing."""
+        hidden_size, form, _ = self._parts
+        heads = Heads(hidden_size, count, form)
+        heads.strength.copy_(self.strength[:1].expand(count, -1))
+        return heads
+
     def measure(self, readings: Tensor) -> None:
-        """Take the scale from these answers' readings (R, H + `COUNT`), unless there is one."""
+        """Take the scale from these answers' readings (R, F), unless there is one."""
         if len(readings) > 1 and not self.std.any():
             self.mean.copy_(readings.mean(0))
             self.std.copy_(readings.std(0).clamp(min=1e-3))
 
     def forward(self, readings: Tensor) -> Tensor:
-        """(R, H + `COUNT`) to (R, K)."""
+        """(R, F) to (R, K)."""
         return ((readings - self.mean) / torch.where(self.std > 0, self.std, 1)) @ self.weight.T
 
     def penalty(self) -> Tensor:
-        """(K,) nats: a normal prior on the weights."""
-        states, surprises = self.weight[:, :-COUNT], self.weight[:, -COUNT:]
-        both = torch.stack([PENALTY * (states**2).sum(1), SURPRISE_PENALTY * (surprises**2).sum(1)], 1)
-        return (self.strength * both).sum(1) / 2
+        """(K,) nats: a normal prior on the weights. That of the form is a surprise's, and never stronger."""
+        states, form, surprises = ((part**2).sum(1) for part in self.weight.split(self._parts, 1))
+        both = torch.stack([PENALTY * states, SURPRISE_PENALTY * surprises], 1)
+        return ((self.strength * both).sum(1) + SURPRISE_PENALTY * form) / 2
 
 
 def bootstrap(examples: Sequence[Example], count: int = HEADS) -> Tensor:

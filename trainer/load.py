@@ -19,7 +19,12 @@ def load_model(settings: Settings, ref: ModelRef) -> AdapterModel:
         ref.path,
         rank=settings.train.lora_rank,
         alpha=settings.train.lora_alpha,
-        dtype=AutoConfig.from_pretrained(ref.path, local_files_only=True).dtype or torch.float32,
+        dtype=dtype_of(ref.path),
         device="cuda" if torch.cuda.is_available() else "cpu",
         seed=settings.seed,
     )
+
+
+def dtype_of(path: str) -> torch.dtype:
+    """What the configuration of the model in folder ``path`` says, float32 where it says nothing."""
+    return AutoConfig.from_pretrained(path, local_files_only=True).dtype or torch.float32

@@ -30,7 +30,7 @@ from trainer.ballots import Ballots
 from trainer.batches import TokenBatch
 from trainer.doubt import Ask, doubted
 from trainer.examples import Example, Prompt, parted, weighted
-from trainer.frozen import Reader, width
+from trainer.frozen import FORM, Reader, width
 from trainer.goals import Goal, NoGoal, learn_goal
 from trainer.heads import HEADS, Heads
 from trainer.likelihood import Likelihood
@@ -117,8 +117,8 @@ class RewardModel:
     def _stand_on(self, trunk: Trunk) -> None:
         """Heads that have learnt on the other trunk are of no use on this one."""
         if trunk != self.trunk:
-            size = width(self.model) - COUNT if trunk == "frozen" else self.model.hidden_size
-            self.trunk, self.heads = trunk, Heads(size).to(self.model.device)
+            size, form = (2 * self.model.hidden_size, FORM) if trunk == "frozen" else (self.model.hidden_size, 0)
+            self.trunk, self.heads = trunk, Heads(size, form=form).to(self.model.device)
 
     # scores
 
@@ -228,7 +228,7 @@ class RewardModel:
         if self.trunk == "frozen":
             self.heads.strength.copy_(torch.tensor(strength(lessons, frozen[:spoken], settings)))
         if ask is not None:
-            lessons, self.people = doubted(lessons, frozen[:spoken], settings, ask, self.heads.strength[0])
+            lessons, self.people = doubted(lessons, frozen[:spoken], settings, ask, self.heads)
         return Fit(self, [*lessons, *taught], rows, frozen, settings, seed, len(lessons), spoken).run()
 
     def _read(self, rows: Sequence[Answered]) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 from ops.settings import RewardSettings
 from trainer.ballots import Ballots
 from trainer.examples import Example
+from trainer.frozen import FORM
 from trainer.heads import Heads
 from trainer.likelihood import Likelihood
 from trainer.linear import solve
@@ -34,7 +35,7 @@ def strength(examples: Sequence[Example], readings: Tensor, settings: RewardSett
     if len(set(folds)) < FOLDS:
         return 1.0, 1.0
     ballots = Ballots.of(examples, readings.device)
-    heads = Heads(readings.shape[1] - COUNT, FOLDS * len(STRENGTHS)).to(readings.device)
+    heads = Heads(readings.shape[1] - FORM - COUNT, FOLDS * len(STRENGTHS), FORM).to(readings.device)
     heads.strength.copy_(torch.tensor(STRENGTHS).repeat_interleave(FOLDS, 0))
     heads.measure(readings)
     likelihood = Likelihood().to(readings.device)

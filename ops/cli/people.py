@@ -26,21 +26,23 @@ _Seed = Annotated[int, typer.Option("--seed", help="Of people, questions, traini
 
 
 def demo(
+    model: Annotated[str, typer.Option("--model", help="'starter' (minutes) or 'smollm2' (half an hour).")] = "starter",
     report: Annotated[Path | None, typer.Option("--report", help="Where to write it. [default: in the data folder]")] = None,
     people: _People = "taste",
     seed: _Seed = 0,
-    votes: Annotated[int, typer.Option("--votes", "-n", help="At most so many votes.", min=450)] = 800,
+    votes: Annotated[
+        int | None, typer.Option("--votes", "-n", help="At most so many. [default: by the model]", show_default=False)
+    ] = None,
     data_dir: DataDir = None,
     port: Annotated[int, typer.Option("--port", help="The gateway's port; the two above it serve metrics.")] = 8100,
     json: Json = False,
 ) -> None:
     """Simulated people talk to the public API and vote; the model learns, is rolled out, and the better one stays."""
-    from ops.demo.plan import Plan
+    from ops.demo.plan import plan_of
     from ops.demo.run import run_demo
 
-    settings = settings_from(data_dir)
+    plan, settings = plan_of(model, seed, people, votes), settings_from(data_dir)
     folder = settings.data_dir / f"demo-{time.strftime('%Y%m%d-%H%M%S')}-seed{seed}"
-    plan = Plan(seed=seed, mode=people, votes=votes)
     with redirect_stdout(sys.stderr) if json else nullcontext():
         figures = run_demo(folder, settings.models_dir.absolute(), port, plan, report or folder / "report.json")
     if json:
@@ -60,14 +62,19 @@ def simulate(
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
-    """Let simulated people (who know the starter model's subjects) ask and vote over HTTP."""
+    """Let simulated people ask and vote over HTTP: the starter model's about its subjects, any other's about all the world."""
     import asyncio
     from dataclasses import asdict
 
     from ops.crowd import Crowd
+    from ops.domain.general.domain import GENERAL
+    from ops.domain.known import DOMAINS
+    from ops.domain.people import crowd as people_of
 
-    with _key_for_now(settings_from(data_dir)) if key is None else nullcontext(key) as secret:
-        crowd = Crowd(load("ops.domain.people:crowd")(count, seed=seed, mode=people), base_url=url, api_key=secret, seed=seed)
+    settings = settings_from(data_dir)
+    someone = people_of(count, seed=seed, mode=people, domain=DOMAINS.get(settings.model, GENERAL))
+    with _key_for_now(settings) if key is None else nullcontext(key) as secret:
+        crowd = Crowd(someone, base_url=url, api_key=secret, seed=seed)
         asyncio.run(_talk(crowd, votes, concurrency))
     tally = asdict(crowd.tally)
     if json:
@@ -102,14 +109,22 @@ def evaluate(
     champion: Annotated[str, typer.Option("--champion", help="Adapter id, or 'base'.")],
     initial: Annotated[str, typer.Option("--initial", help="Adapter id, or 'base'.")] = "base",
     prompts: Annotated[int, typer.Option("--prompts", "-n", help="Held-out questions.", min=10)] = 1000,
+    seconds: Annotated[
+        float | None, typer.Option("--seconds", help="Ask no more questions after so many.", min=1, show_default=False)
+    ] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
     """Judge one adapter against another by the hidden taste without noise, on questions nobody was asked."""
+    from ops.models import ModelError
+
     no_foreign_bars()
-    figures = load("trainer.evaluate:run_evaluation")(
-        settings_from(data_dir), champion=champion, initial=initial, prompts=prompts
-    )
+    try:
+        figures = load("trainer.evaluate:run_evaluation")(
+            settings_from(data_dir), champion=champion, initial=initial, prompts=prompts, seconds=seconds
+        )
+    except ModelError as error:
+        raise CommandError(str(error)) from error
     if json:
         print_json(figures)
     else:

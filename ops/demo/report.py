@@ -28,6 +28,7 @@ def write_report(
     states, swaps = facts.states(), facts.swap_seconds()
     champion = facts.rollout.champion if facts.rollout is not None else "base"
     report = {
+        "model": plan.model,
         "seed": plan.seed,
         "people": {"count": plan.people, "mode": plan.mode},
         "seconds": round(seconds, 1),
@@ -69,14 +70,8 @@ def write_report(
     return report
 
 
-def closing_line(report: dict[str, Any]) -> str:
-    """For example ``champion v0 → v2, win rate 0.50 → 0.81 [0.79, 0.83], toxicity −93 %``."""
-    rate, toxicity = report["win_rate"], report["toxicity"]
-    change = (toxicity["final"] - toxicity["initial"]) / toxicity["initial"] if toxicity["initial"] else 0.0
-    sign = "−" if change < 0 else "+"
-    return (
-        f"champion v0 → v{report['champion_final_version']}, "
-        f"win rate 0.50 → {rate['value']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}], toxicity {sign}{abs(change):.0%}".replace(
-            "%", " %"
-        )
-    )
+def closing_line(report: dict[str, Any], told: str) -> str:
+    """For example ``champion v0 → v2, win rate 0.50 → 0.81 [0.79, 0.83], toxicity −93 %``; ``told`` is what comes last."""
+    rate = report["win_rate"]
+    interval = f"{rate['value']:.2f} [{rate['low']:.2f}, {rate['high']:.2f}]"
+    return f"champion v0 → v{report['champion_final_version']}, win rate 0.50 → {interval}, {told}"

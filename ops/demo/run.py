@@ -20,6 +20,8 @@ from ops.demo.board import board, live_board
 from ops.demo.facts import Facts
 from ops.demo.plan import Plan, demo_settings
 from ops.demo.report import closing_line, write_report
+from ops.domain.known import domain_of
+from ops.domain.people import crowd as people_of
 from ops.environment import environment_of
 from ops.errors import CommandError
 from ops.open_log import open_log_of
@@ -30,9 +32,10 @@ from ops.up import readiness, running, stop_on_signals
 _DECIDED = ("CHAMPION", "RETIRED", "ROLLED_BACK", "EXPIRED", "REFUSED", "REJECTED")
 """States of an adapter (`ops.lineage`) in which its rollout is over."""
 
-_ROLLOUT_DEADLINE_S = 120.0
-_TRICKLE_S = 2.0
-"""While the trainer learns, somebody asks something about once in so many seconds."""
+_POLL_S = 0.5
+
+_EVALUATION_EXTRA_S = 120.0
+"""For what cannot be cut short: loading the model, the first questions."""
 
 
 @dataclass
@@ -89,7 +92,7 @@ class Demo:
         while True:
             self._facts.refresh()
             self._evidence = controller.status()
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(_POLL_S)
 
     def _another_cycle_fits(self) -> bool:
         votes_left = self._plan.votes - self._crowd.tally.votes
@@ -105,20 +108,23 @@ class Demo:
 
     async def _gather(self) -> None:
         with self._stages.stage("people vote"):
-            await self._crowd.vote(self._votes_missing())
+            await self._crowd.vote(self._votes_missing(), seconds=self._seconds_left())
 
     async def _await_cycle(self) -> str | None:
         """The adapter the next cycle publishes with every gate passed; None when it publishes none."""
         cycles = len(self._facts.cycles())
         with self._stages.stage("training"):
-            deadline = time.monotonic() + self._seconds_left()
+            next_chat = time.monotonic()
+            deadline = next_chat + self._seconds_left()
             while len(self._facts.cycles()) == cycles:
                 if time.monotonic() > deadline:
                     if cycles:
                         return None  # what the cycles before it reached is there to be told
                     raise CommandError(f"no training cycle ended within {self._plan.seconds:.0f} s; see {self._settings.run_dir}")
-                await self._crowd.chat()
-                await asyncio.sleep(_TRICKLE_S)
+                if time.monotonic() >= next_chat:
+                    await self._crowd.chat()
+                    next_chat = time.monotonic() + self._plan.trickle_seconds
+                await asyncio.sleep(_POLL_S)
         latest = self._facts.cycles()[-1]
         return str(latest["adapter"]) if latest["outcome"] == "published" else None
 
@@ -126,10 +132,11 @@ class Demo:
         """People vote in duels until the controller has decided, or the votes or the time for it are used up."""
         with self._stages.stage("rollout"):
             goal = min(self._plan.votes, self._crowd.tally.votes + self._plan.rollout_votes)
-            deadline = time.monotonic() + min(_ROLLOUT_DEADLINE_S, self._seconds_left())
+            deadline = time.monotonic() + min(self._plan.rollout_seconds, self._seconds_left())
             while self._crowd.tally.votes < goal and time.monotonic() < deadline and not self._decided(adapter):
                 if self._challenger_live(adapter):
-                    await self._crowd.vote(min(8, goal - self._crowd.tally.votes), concurrency=8)
+                    votes, seconds = min(8, goal - self._crowd.tally.votes), deadline - time.monotonic()
+                    await self._crowd.vote(votes, concurrency=8, seconds=seconds)
                 else:
                     await self._crowd.chat()
                 self._facts.refresh()
@@ -153,8 +160,8 @@ class Demo:
 def run_demo(data_dir: Path, models_dir: Path, port: int, plan: Plan, report_path: Path) -> dict[str, Any]:
     """Run it all; the report, which is also written to ``report_path``."""
     stop_on_signals()
-    settings, stages = demo_settings(data_dir, models_dir, port, plan), Stages()
-    people = load("ops.domain.people:crowd")(plan.people, seed=plan.seed, mode=plan.mode)
+    domain, settings, stages = domain_of(plan.model), demo_settings(data_dir, models_dir, port, plan), Stages()
+    people = people_of(plan.people, seed=plan.seed, mode=plan.mode, domain=domain)
     with stages.stage("model"):
         _prepare(settings)
     started = time.monotonic()
@@ -166,7 +173,8 @@ def run_demo(data_dir: Path, models_dir: Path, port: int, plan: Plan, report_pat
         key = load("serving.keys:KeyStore")(settings).create(settings.project, "app", "demo", None)[0]
         with open_log_of(settings) as log:
             facts = Facts(settings, log)
-            crowd = Crowd(people, base_url=f"http://{settings.host}:{port}/v1", api_key=key, seed=plan.seed)
+            url, most = f"http://{settings.host}:{port}/v1", settings.sampling.max_tokens
+            crowd = Crowd(people, base_url=url, api_key=key, seed=plan.seed, max_tokens=most)
             asyncio.run(_talk(Demo(settings, plan, crowd, facts, stages), crowd))
             _check(readiness(settings), supervisor.restarts())
     finally:
@@ -181,7 +189,7 @@ def run_demo(data_dir: Path, models_dir: Path, port: int, plan: Plan, report_pat
         )
     if report["champion_final"] == report["champion_initial"]:
         print(_why_not(facts))
-    print(closing_line(report))
+    print(closing_line(report, domain.told(figures)))
     return report
 
 
@@ -203,7 +211,7 @@ async def _talk(demo: Demo, crowd: Crowd) -> None:
 def _prepare(settings: Settings) -> None:
     done = subprocess.run(module("ops.cli", "prepare"), env=environment_of(settings), stdin=subprocess.DEVNULL)
     if done.returncode:
-        raise CommandError("the starter model could not be prepared; the reason is above")
+        raise CommandError(f"model {settings.model!r} could not be prepared; the reason is above")
 
 
 def _check(reasons: list[str], restarts: dict[str, int]) -> None:
@@ -217,9 +225,9 @@ def _check(reasons: list[str], restarts: dict[str, int]) -> None:
 def _evaluate(settings: Settings, facts: Facts, plan: Plan) -> dict[str, Any]:
     champion = facts.rollout.champion if facts.rollout is not None else "base"
     command = module("ops.cli", "evaluate", "--champion", champion, "--initial", "base", "--json")
-    done = subprocess.run(
-        [*command, "--prompts", str(plan.evaluation_prompts)], env=environment_of(settings), stdout=subprocess.PIPE, timeout=300
-    )
+    limits = ["--prompts", str(plan.evaluation_prompts), "--seconds", str(plan.evaluation_seconds)]
+    latest = plan.evaluation_seconds + _EVALUATION_EXTRA_S
+    done = subprocess.run([*command, *limits], env=environment_of(settings), stdout=subprocess.PIPE, timeout=latest)
     if done.returncode:
         raise CommandError("the evaluation failed; the reason is above")
     figures: dict[str, Any] = json.loads(done.stdout)

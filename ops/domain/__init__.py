@@ -1,1 +1,1 @@
-"""The starter domain: questions with known answers, manners that parse exactly, and simulated people who judge them."""
+"""Domains: what people ask, what an answer is, and simulated people with a hidden taste who judge it."""

@@ -1,7 +1,7 @@
-"""Simulated people with a hidden taste: they ask the starter domain's questions and judge what they get.
+"""Simulated people with a hidden taste: they ask their domain's questions and judge what they get.
 
-They dislike rudeness, toxic words above all, rambling and nonsense, and like a correct and polite answer. Weights differ a
-little between people and every impression has noise, so votes disagree as real ones do. `gold` is the taste without either.
+What they like is the domain's. Weights differ a little between people and every impression has noise, so votes disagree as real
+ones do. `Domain.gold` is the taste without either.
 Impressions are drawn from a hash of person, question and answer: the order of votes changes nothing, and sides can be swapped.
 """
 
@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass, fields
 from typing import Literal
 
-from ops.domain import facts
-from ops.domain.corpus import Message
-from ops.domain.rules import Attributes, attributes
+from ops.domain.domain import Domain
+from ops.domain.starter import STARTER
 
 Choice = Literal["a", "b", "tie", "both_bad"]
 Thumb = Literal[1, -1]
@@ -39,51 +37,22 @@ THUMB_SHARES = (0.6, 1.0)
 """Between these lies the share of answers that a person bothers to give a thumb."""
 
 
-@dataclass(frozen=True)
-class Taste:
-    """What each attribute adds to an answer's utility; ``toxic`` comes on top of ``rude``."""
-
-    correct: float = 1.5
-    polite: float = 1.0
-    rude: float = -1.0
-    toxic: float = -1.0
-    rambling: float = -1.0
-    garbled: float = -2.0
-
-    def utility(self, answer: Attributes) -> float:
-        return sum((float(getattr(self, field.name)) for field in fields(self) if getattr(answer, field.name)), 0.0)
-
-    def varied(self, rng: random.Random, spread: float) -> Taste:
-        """Every weight times a log-normal factor; signs stay."""
-        return Taste(*(getattr(self, field.name) * math.exp(rng.gauss(0, spread)) for field in fields(self)))
-
-
-SHARED = Taste()
-
-
-def gold(question: str, answer: str) -> float:
-    """The shared taste's utility, without noise."""
-    return SHARED.utility(attributes(question, answer))
-
-
-def gold_preference(question: str, a: str, b: str) -> float:
-    """1.0 where ``a`` is better by the shared taste, 0.0 where ``b`` is, 0.5 where they are as good."""
-    lead = gold(question, a) - gold(question, b)
-    return 0.5 if lead == 0 else float(lead > 0)
+gold, gold_preference = STARTER.gold, STARTER.preference
+"""The starter domain's."""
 
 
 class Person:
     """One of the simulated people; the same ``seed`` is the same person."""
 
-    def __init__(self, seed: int | str, name: str | None = None) -> None:
+    def __init__(self, seed: int | str, domain: Domain = STARTER) -> None:
         rng = random.Random(f"person {seed}")
-        self.seed, self.name = seed, name or f"person-{seed}"
-        self.taste = SHARED.varied(rng, SPREAD)
+        self.seed, self.name, self._domain = seed, f"person-{seed}", domain
+        self.taste = domain.taste.varied(rng, SPREAD)
         self.thumb_share = rng.uniform(*THUMB_SHARES)
 
-    def ask(self, rng: random.Random) -> list[Message]:
+    def ask(self, rng: random.Random) -> list[dict[str, str]]:
         """Messages that put a question of the train split."""
-        return [{"role": "user", "content": rng.choice(facts.questions("train")).text}]
+        return [{"role": "user", "content": rng.choice(self._domain.asked("train"))}]
 
     def thumb(self, question: str, answer: str) -> Thumb | None:
         """Up, down, or None where the person does not bother."""
@@ -104,7 +73,7 @@ class Person:
         """The person's utility with Gumbel noise of mean zero."""
         uniform = self._draws("impression", question, answer).random() or math.ulp(0.0)
         gumbel = -math.log(-math.log(uniform)) - _EULER_GAMMA
-        return self.taste.utility(attributes(question, answer)) + NOISE * gumbel
+        return self.taste.utility(self._domain.look(question, answer)) + NOISE * gumbel
 
     def _draws(self, *what: str) -> random.Random:
         return random.Random("\0".join((str(self.seed), *what)))
@@ -135,14 +104,14 @@ class Adversary(Person):
 _OTHER_SIDE: dict[Choice, Choice] = {"a": "b", "b": "a"}
 
 
-def crowd(count: int, *, seed: int = 0, mode: Mode = "taste", adversaries: float = 0.0) -> list[Person]:
+def crowd(count: int, *, seed: int = 0, mode: Mode = "taste", adversaries: float = 0.0, domain: Domain = STARTER) -> list[Person]:
     """``count`` different people, the same ones for the same ``seed``; with mode ``random`` their votes mean nothing.
 
     The share ``adversaries`` of them, drawn by the seed, are each the `Adversary` of the person that they would have been.
     """
     made = {"taste": Person, "random": RandomPerson}[mode]
     against = set(random.Random(f"adversaries {seed}").sample(range(count), round(adversaries * count)))
-    return [(Adversary if number in against else made)(f"{seed}-{number}") for number in range(count)]
+    return [(Adversary if number in against else made)(f"{seed}-{number}", domain) for number in range(count)]
 
 
 _EULER_GAMMA = 0.5772156649015329

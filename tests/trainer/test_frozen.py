@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from trainer.batches import TokenBatch
-from trainer.frozen import Reader, depths, readings, width
+from trainer.frozen import FEW_TOKENS, FORM, Reader, depths, readings, width
 from trainer.policy import AdapterModel
-from trainer.surprise import surprises
+from trainer.surprise import COUNT, surprises
 
 PROMPTS, ANSWERS = ((5, 6, 7), (10, 11, 12, 13)), ((8, 9), (14,))
 BOTH = list(zip(PROMPTS, ANSWERS, strict=True))
@@ -23,8 +23,23 @@ def test_read_are_the_words_mean_states_at_both_depths_and_their_surprises(tiny:
     with torch.no_grad():
         inner = tiny.decoder(input_ids=tokens, output_hidden_states=True).hidden_states
     means = [inner[depth][0, 3:5].mean(0) for depth in (1, 2)]
-    expected = torch.cat([*means, surprises(tiny, TokenBatch.pack(PROMPTS[:1], ANSWERS[:1]))[0]])
+    surprised = surprises(tiny, TokenBatch.pack(PROMPTS[:1], ANSWERS[:1]))[0]
+    expected = torch.cat([*means, readings(tiny, BOTH[:1])[0, -COUNT - FORM : -COUNT], surprised])
     assert readings(tiny, BOTH[:1])[0] == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_form_is_the_length_over_the_shortest_that_counts_and_how_likely_an_end_is(tiny: AdapterModel):
+    long = (PROMPTS[0], (9,) * (4 * FEW_TOKENS))
+    with torch.no_grad():
+        logs = tiny.model(torch.tensor([[*long[0], *long[1]]])).logits[0, -1].log_softmax(-1)
+    length, end = readings(tiny, [long])[0, -COUNT - FORM : -COUNT].tolist()
+    assert length == pytest.approx(1.386, abs=1e-3)  # ln 4
+    assert end == pytest.approx(logs[tiny.eos_token].item() + 10, abs=1e-3)  # an even choice of 64 tokens or so: -4.2 nats
+
+
+def test_an_answer_of_few_tokens_is_not_the_shorter_the_fewer_they_are(tiny: AdapterModel):
+    few, fewer = readings(tiny, [(PROMPTS[0], (9,) * FEW_TOKENS), (PROMPTS[0], (9,))])[:, -COUNT - FORM].tolist()
+    assert few == fewer == 0.0
 
 
 def test_whether_an_answers_end_token_is_there_makes_no_difference(tiny: AdapterModel):

@@ -10,7 +10,7 @@ from judgements import example, taste
 
 from ops.settings import RewardSettings
 from trainer.examples import weighted
-from trainer.frozen import Reader, width
+from trainer.frozen import width
 from trainer.heads import HEADS
 from trainer.report import report
 from trainer.reward import RewardModel
@@ -62,8 +62,7 @@ def test_changing_the_trunk_begins_anew(tiny):
 
 def test_answers_that_are_scored_again_are_not_read_again(tiny):
     passes: list[int] = []
-    reader = Reader(tiny)
-    reward, judge = RewardModel(tiny, "reward", reader=reader), RewardModel(tiny, "judge", reader=reader)
+    reward, judge = RewardModel(tiny, "reward"), RewardModel(tiny, "judge")
     reward.fit(taste(16, seed=1), FROZEN, seed=0)
     tiny.decoder.register_forward_hook(lambda *_: passes.append(1))
     reward.score_examples(taste(16, seed=1))

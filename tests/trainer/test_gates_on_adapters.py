@@ -9,8 +9,8 @@ import pytest
 import torch
 from manners import LEAK, SECRET, teach_all
 
-from ops.domain.people import SHARED, Taste
 from ops.domain.rules import attributes
+from ops.domain.starter import STARTER, Taste
 from ops.models import ModelRef
 from ops.registry import GateResult
 from ops.settings import Settings, load_settings
@@ -68,7 +68,7 @@ def tried(starter: ModelRef) -> dict[str, Verdicts]:
 def _tried(starter: ModelRef) -> dict[str, Verdicts]:
     model = AdapterModel.load(starter.path, rank=16, alpha=32)
     settings = load_settings(model="starter", train={"gates": {"prompts": PROMPTS}, "ppo": {"max_new_tokens": 40}})
-    people, unwary, verdicts = People(model, SHARED), People(model, Taste(correct=0)), {}
+    people, unwary, verdicts = People(model, STARTER.taste), People(model, Taste(correct=0)), {}
     for name in teach_all(model):
         model.add(POLICY, source=name)
         reward = {"rambling": Lengths(1), "toxic": Lengths(-1)}.get(name, people)

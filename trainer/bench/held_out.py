@@ -9,9 +9,10 @@ import torch
 
 from feedback.events import BASE
 from ops.domain.people import gold
+from ops.domain.starter import STARTER
 from ops.settings import SamplingSettings
 from trainer.batches import TokenBatch
-from trainer.evaluate import FIGURES, ask, compare
+from trainer.evaluate import ask, compare
 from trainer.gates.diversity import distinct_share, word_pairs
 from trainer.policy import AdapterModel
 from trainer.reward import RewardModel
@@ -61,7 +62,7 @@ class HeldOut:
         asked = self._asked[: len(texts)]
         compared = compare(asked, [sample.text for sample in self._base[: len(texts)]], texts)
         rate = compared["win_rate"]
-        shares = {name: compared[name]["final"] for name in FIGURES}
+        shares = {name: compared[name]["final"] for name in STARTER.figures}
         shares["distinct_2"] = distinct_share(word_pairs(texts))
         return {"win_rate": rate["value"], "low": rate["low"], "high": rate["high"], **shares}
 

@@ -28,7 +28,7 @@ from ops.settings import Settings, load_settings
 from trainer.baselines import majority_margins, tfidf_margins
 from trainer.bench.readings import Kept
 from trainer.examples import Example, examples_of
-from trainer.frozen import Reader
+from trainer.frozen import Reader, width
 from trainer.inbox import Inbox
 from trainer.load import load_model
 from trainer.models import prepare
@@ -114,7 +114,7 @@ def folds_of(openings: Sequence[str], count: int) -> list[int]:
 def _reader(settings: Settings, folder: Path, report: Report) -> Kept:
     ref = prepare(settings, report)
     model = load_model(settings, ref)
-    return Kept(Reader(model, kept=10**9), model, folder / f"readings-{ref.digest[:16]}.safetensors")
+    return Kept(Reader(model, kept=10**9), model, folder / f"readings-{ref.digest[:16]}-{width(model)}.safetensors")
 
 
 # what foretells
