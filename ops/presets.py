@@ -9,7 +9,7 @@ STARTER: dict[str, Any] = {
     "sampling": {"temperature": 1.0, "pair_temperature": 1.0, "max_tokens": 64},
     "engine": {"max_model_len": 256},
     "train": {
-        # As good as an adapter's of its own at any number of votes, steadier from one training to the next, in a fifth of the time.
+        # As good as an adapter of its own at any number of votes, steadier from training to training, in a fifth of the time.
         "reward": {"trunk": "frozen"},
         "ppo": {
             "steps": 24,
