@@ -43,6 +43,9 @@ class EngineSettings(_Group):
     max_lora_rank: int = Field(default=16, description="--max-lora-rank.")
     max_model_len: int | None = Field(default=None, ge=32, description="Context in tokens; None: at most 2048.")
     kv_cache_gb: int = Field(default=1, ge=1, description="VLLM_CPU_KVCACHE_SPACE, in GiB; CPU only.")
+    threads: int | None = Field(
+        default=None, ge=1, description="CPU only; None: OMP_NUM_THREADS, and without it as many as there are CPUs but one."
+    )
     start_timeout_s: float = Field(default=300, gt=0)
     probe_interval_s: float = Field(default=5, gt=0, description="Between two one-token readiness probes.")
     probe_timeout_s: float = Field(default=20, gt=0, description="A probe without an answer by then: the engine is deaf.")

@@ -111,7 +111,7 @@ def _cpu_environment(settings: EngineSettings, environ: Mapping[str, str], cpus:
     return {
         "VLLM_CPU_KVCACHE_SPACE": str(settings.kv_cache_gb),
         "VLLM_CPU_OMP_THREADS_BIND": environ.get("VLLM_CPU_OMP_THREADS_BIND", "nobind"),
-        "OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS", str(max(1, cpus - 1))),
+        "OMP_NUM_THREADS": str(settings.threads or environ.get("OMP_NUM_THREADS") or max(1, cpus - 1)),
         # With the flag for one process: a worker of its own spins on a core for a second after each of its steps, and
         # starts half a minute later.
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",

@@ -14,10 +14,16 @@ from serving.engine_command import EngineCommand, EngineNotInstalled, engine_com
 
 
 def command(
-    folder: Path, device: Any = "cpu", environ: dict[str, str] | None = None, cpus: int = 4, **config: Any
+    folder: Path,
+    device: Any = "cpu",
+    environ: dict[str, str] | None = None,
+    cpus: int = 4,
+    threads: int | None = None,
+    **config: Any,
 ) -> EngineCommand:
     (folder / "config.json").write_text(json.dumps({"max_position_embeddings": 512, "dtype": "float32"} | config))
-    settings = EngineSettings(max_loras=3, max_cpu_loras=9, max_lora_rank=32, kv_cache_gb=2, extra_args=("--seed", "5"))
+    sizes = {"max_loras": 3, "max_cpu_loras": 9, "max_lora_rank": 32, "kv_cache_gb": 2}
+    settings = EngineSettings(**sizes, threads=threads, extra_args=("--seed", "5"))
     return engine_command(settings, model=folder, socket=Path("/run/e.sock"), device=device, environ=environ or {}, cpus=cpus)
 
 
@@ -61,9 +67,10 @@ def test_on_a_gpu_nothing_of_the_cpus_is_set(tmp_path):
 
 
 @pytest.mark.parametrize(("cpus", "threads"), [(1, "1"), (2, "1"), (8, "7")])
-def test_on_a_cpu_one_core_is_left_for_the_others_unless_the_environment_says_otherwise(tmp_path, cpus, threads):
+def test_on_a_cpu_one_core_is_left_for_the_others_unless_environment_or_setting_say_otherwise(tmp_path, cpus, threads):
     assert command(tmp_path, cpus=cpus).environment["OMP_NUM_THREADS"] == threads
     assert command(tmp_path, cpus=cpus, environ={"OMP_NUM_THREADS": "3"}).environment["OMP_NUM_THREADS"] == "3"
+    assert command(tmp_path, cpus=cpus, environ={"OMP_NUM_THREADS": "3"}, threads=2).environment["OMP_NUM_THREADS"] == "2"
     assert command(tmp_path).environment["VLLM_CPU_KVCACHE_SPACE"] == "2"
 
 
