@@ -33,7 +33,8 @@ class Scripted:
     outcomes: list[str]
     published: list[str] = field(default_factory=list)
 
-    def cycle(self, minimum: int) -> CycleRecord:
+    def cycle(self, asked: bool) -> CycleRecord:
+        assert asked
         staging = self.settings.data_dir / f"staging-{len(self.published)}"
         self.model.add(staging.name)
         torch.manual_seed(len(self.published))
@@ -46,8 +47,8 @@ class Scripted:
             outcome=self.outcomes[len(self.published) - 1],
             adapter=self.published[-1],
             parent="base",
-            votes=minimum,
-            new_votes=minimum,
+            votes=20,
+            new_votes=20,
             raters=1,
             finished=0.0,
         )
