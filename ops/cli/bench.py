@@ -182,11 +182,10 @@ def learning(
         people=people,
         questions=questions,
     )
-    command = " ".join(["plaudit", *sys.argv[1:]])
 
     def keep(found: dict[str, Any]) -> None:
         if json is not None:
-            write_json(json, {"command": command, **found})
+            write_json(json, {"command": _command(), **found})
 
     with progress_bar() as report:
         made = run(options, settings_from(data_dir, model=MODEL), report, keep)
@@ -276,4 +275,9 @@ def _show(title: str, json: Path | None, measure: Callable[[Report], dict[str, A
             made = measure(report)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    show(title, made, json)
+    show(title, {"command": _command(), **made}, json)
+
+
+def _command() -> str:
+    """What was asked for: every report says how it was made."""
+    return " ".join(["plaudit", *sys.argv[1:]])
