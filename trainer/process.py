@@ -17,7 +17,7 @@ from ops import metrics
 from ops.cli.common import print_json
 from ops.errors import CommandError
 from ops.logs import configure_logs
-from ops.models import ModelError, prepared
+from ops.models import prepared
 from ops.open_log import open_log_of, tell_lag
 from ops.registry import Registry
 from ops.settings import Settings
@@ -67,7 +67,7 @@ def run(settings: Settings, once: bool = False, json: bool = False) -> None:
             port, host = settings.metrics_port_trainer, settings.metrics_host
             metrics.serve_metrics("metrics_port_trainer", port, host, metrics.TRAINER, metrics.LOG)
             _poll(settings, json, crew)
-    except (CheckpointError, ModelError) as error:
+    except CheckpointError as error:
         raise CommandError(str(error)) from error
     except _Asked:
         os._exit(0)  # the log is closed, the lease is free; to take PyTorch apart would take seconds at this priority

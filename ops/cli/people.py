@@ -116,15 +116,10 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Judge one adapter against another by the hidden taste without noise, on questions nobody was asked."""
-    from ops.models import ModelError
-
     no_foreign_bars()
-    try:
-        figures = load("trainer.evaluate:run_evaluation")(
-            settings_from(data_dir), champion=champion, initial=initial, prompts=prompts, seconds=seconds
-        )
-    except ModelError as error:
-        raise CommandError(str(error)) from error
+    figures = load("trainer.evaluate:run_evaluation")(
+        settings_from(data_dir), champion=champion, initial=initial, prompts=prompts, seconds=seconds
+    )
     if json:
         print_json(figures)
     else:
