@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 from pydantic import TypeAdapter
@@ -99,34 +99,47 @@ def learn(
             RewardModel(model, name, source=folder if warm else None),
             plan.lessons[name],
             [example for part in parted(others, settings.reward.goals) for example in unseen(part, own)[-MOST_TESTED:]],
-            division.golden,
             batch,
             settings,
             seed_for(seed, cycle, name),
         )
         for name, folder, own, others in sides
     )
-    return Learnt(division, reward, judge, plan.effective)
+    first, second = (_tested(own, other, division.golden, settings) for own, other in ((reward, judge), (judge, reward)))
+    return Learnt(division, first, second, plan.effective)
+
+
+class _Pupil(NamedTuple):
+    """A model that has learnt, and what it is to be tested on: the others' votes on questions that it was never taught."""
+
+    model: RewardModel
+    lessons: Sequence[Example]
+    held_out: Sequence[Example]
+    before: dict[str, float]
+    """What the model of the last commit made of those that are new."""
 
 
 def _teach(
     scorer: RewardModel,
     taught: Sequence[Example],
     held_out: Sequence[Example],
-    golden: Sequence[Example],
     batch: Batch,
     settings: TrainSettings,
     seed: int,
-) -> Taught:
-    """Learns from ``taught``; is tested on ``held_out``: the others' votes on questions that it was never taught."""
+) -> _Pupil:
     preferences, _ = parted(held_out, settings.reward.goals)
     later = [example for example in preferences if example.feedback_id in batch.new][-MOST_LATER:] if scorer.warm else []
     before = margins_of(scorer, later)
     scorer.fit(taught, settings.reward, seed, ask=lambda foretold: flips_of(batch.votes, foretold))
     for metric, (_, reason) in scorer.left_out.items():
         _log.warning("goal_left_out", model=scorer.name, goal=metric, reason=reason)
-    figures = report(scorer, taught, held_out, golden, before)
-    return Taught(scorer, tuple(taught), figures, reward_gates(scorer.name, figures, settings.gates))
+    return _Pupil(scorer, taught, held_out, before)
+
+
+def _tested(own: _Pupil, other: _Pupil, golden: Sequence[Example], settings: TrainSettings) -> Taught:
+    """On the other one's people, of whom that one has found out how far each can be believed."""
+    figures = report(own.model, own.lessons, own.held_out, golden, own.before, other.model.people)
+    return Taught(own.model, tuple(own.lessons), figures, reward_gates(own.model.name, figures, settings.gates))
 
 
 def keep(learnt: Learnt, folder: Path) -> None:

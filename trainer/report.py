@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from feedback.raters.population import Population
 from trainer.baselines import baseline, majority_margins, tfidf_margins
 from trainer.drift import nats_by_kind
 from trainer.examples import Example, parted
@@ -57,7 +58,7 @@ class RewardReport:
     nll_by_kind: dict[str, Spread] = field(default_factory=dict)
     """What later votes are held against, see `trainer.drift`."""
     measures: Measures = field(default_factory=Measures)
-    """Accuracy, precision, recall, F1 and AUC by the score alone; NLL and ECE of what a stranger was expected to say."""
+    """Accuracy, precision, recall, F1 and AUC by the score alone; NLL and ECE of what each was expected to say."""
     baselines: dict[str, Measures] = field(default_factory=dict)
     """"majority" and "tfidf"."""
     length: LengthBias = field(default_factory=lambda: LengthBias(0, None, None, None))
@@ -84,16 +85,23 @@ def report(
     held_out: Sequence[Example],
     golden: Sequence[Example] = (),
     before: Mapping[str, float] | None = None,
+    people: Population | None = None,
 ) -> RewardReport:
-    """``before``: what `margins_of` gave the newest of the held-out votes before the model learnt from what is ``learnt``."""
+    """``before``: what `margins_of` gave the newest of the held-out votes before the model learnt from what is ``learnt``.
+
+    ``people``: what another model has found out about the raters of the held-out votes. Decided votes of whoever says the
+    opposite more often than not are left out, as they would make a right model look wrong, and of the others each is expected to
+    err as they do; without, and in ``nll``, all are strangers.
+    """
     goals = _goals(reward, learnt, held_out)
     (learnt, _), (held_out, _) = parted(learnt, goals), parted(held_out, goals)
+    flips = {} if people is None else people.flips
     scores = reward.score_examples(held_out)
     nats = reward.nll(held_out, scores)
-    decided = [(example, score) for example, score in zip(held_out, scores, strict=True) if example.sign]
+    decided = [(e, score) for e, score in zip(held_out, scores, strict=True) if e.sign and flips.get(e.rater, 0.0) <= 0.5]
     tested = [example for example, _ in decided]
     margins = [reward.margin(example, score) for example, score in decided]
-    expected = [reward.expected(example, score) for example, score in decided]
+    expected = [reward.expected(example, score, flips.get(example.rater)) for example, score in decided]
     own = measures(margins, expected, [example.sign for example in tested])
     words = {
         "majority": baseline(majority_margins(learnt, tested), tested),

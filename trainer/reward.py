@@ -254,16 +254,18 @@ class RewardModel:
         return float(scores[0] - scores[1]) if example.is_pair else float(self.likelihood.thumbs(scores)[0])
 
     @torch.no_grad()
-    def expected(self, example: Example, scores: Tensor) -> float:
-        """Of a decided vote: the probability of hearing "a" or "up" from a stranger, who may err, and sees a first."""
+    def expected(self, example: Example, scores: Tensor, flip: float | None = None) -> float:
+        """Of a decided vote: the probability of hearing "a" or "up" from somebody who errs as often as ``flip``, or as a stranger
+        does, and sees a first.
+        """
         scores = scores.to(self.model.device)
         if example.is_pair:
             a, _, b = self.likelihood.pairs(scores[0] - scores[1], float(example.side_by_side))
             lead = a - b
         else:
             lead = self.likelihood.thumbs(scores)[0]
-        flip = self.likelihood.flip
-        return float((1 - flip) * lead.sigmoid() + flip * (-lead).sigmoid())
+        errs = float(self.likelihood.flip) if flip is None else flip
+        return float((1 - errs) * lead.sigmoid() + errs * (-lead).sigmoid())
 
     @torch.no_grad()
     def nll(self, examples: Sequence[Example], scores: Sequence[Tensor]) -> list[float]:

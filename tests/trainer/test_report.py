@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
+import torch
 from judgements import BAD, GOOD, example, taste
 
+from feedback.raters.population import Population
 from ops.settings import RewardSettings
 from trainer.baselines import baseline, majority_margins, tfidf_margins
 from trainer.measures import Measures, length_bias, measures
@@ -96,6 +99,36 @@ def test_what_came_since_is_foretold_by_the_model_before_and_by_the_model_now(ti
     reward.fit(taste(32, seed=1), FAST, seed=0)
     assert report(reward, [], held_out, before=before).later == Later(4, 0.5, 1.0)
     assert report(reward, [], held_out).later == Later(0, None, None)
+
+
+def test_whom_another_model_has_found_out_is_not_held_against_this_one(tiny):
+    reward = RewardModel(tiny, "reward")
+    reward.fit(taste(32, seed=1), FAST, seed=0)
+    honest = [replace(each, rater="honest") for each in taste(24, seed=2)]
+    reversed_ = [example(900 + n, (GOOD[n % 3], BAD[n % 3]), "b", rater="reversed") for n in range(24)]
+    people = Population(flips={"honest": 0.25, "reversed": 0.9}, doubts={}, mean=0.2)
+    alone, among, told = (
+        report(reward, [], honest),
+        report(reward, [], [*honest, *reversed_]),
+        report(reward, [], [*honest, *reversed_], people=people),
+    )
+    assert (alone.n, among.n, told.n) == (24, 48, 24)
+    assert told.accuracy == alone.accuracy > 0.9
+    assert among.accuracy < 0.6
+    assert (told.nll, told.nll_by_kind) == (among.nll, among.nll_by_kind)  # of all that is said, as before
+
+
+def test_each_is_expected_to_err_as_often_as_they_do(tiny):
+    reward = RewardModel(tiny, "reward")
+    vote = example(1, (GOOD[0], BAD[0]), "a")
+    lead = torch.tensor([9.0, -9.0])
+    assert reward.expected(vote, lead, 0.25) == pytest.approx(0.75, abs=1e-4)
+    stranger = float(reward.likelihood.flip)
+    assert reward.expected(vote, lead) == pytest.approx(1 - stranger, abs=1e-4)
+    reward.fit(taste(32, seed=1), FAST, seed=0)
+    pairs = [replace(each, rater="r") for each in taste(24, seed=2) if each.is_pair]
+    calm, wild = (report(reward, [], pairs, people=Population({"r": flip}, {}, 0.1)) for flip in (0.0, 0.5))
+    assert calm.measures.nll < wild.measures.nll == pytest.approx(math.log(2), abs=1e-6)
 
 
 def test_a_figure_that_was_never_learnt_is_not_reported_on(tiny):
