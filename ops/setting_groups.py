@@ -139,13 +139,14 @@ class PpoSettings(_Group):
     kl_coef: float = Field(default=0.05, ge=0)
     kl_target: float | None = Field(default=6.0, description="Nats a sequence for adaptive KL; None: kl_coef stays fixed.")
     kl_reference: Literal["champion", "base"] = "base"
-    sharp_kl_coef: float = Field(
-        default=0.0, ge=0, description="Of the KL to the base where it is sure of the next token; 0: none."
+    unlikely_coef: float = Field(
+        default=0.0,
+        ge=0,
+        description="Of the nats a token that it costs to give anything to what the base holds unlikely; 0: none.",
     )
-    sharp_temperature: float = Field(
-        default=0.7, gt=0, le=1, description="The base is sharpened to it: below 1, likelier tokens."
+    min_p: float = Field(
+        default=0.05, gt=0, le=1, description="A token is unlikely that is less likely than so, times the base's likeliest one."
     )
-    sharp_entropy: float = Field(default=1.9, gt=0, description="Nats; above it the base is not sure: manners are chosen freely.")
     stop_kl: float = Field(default=0.02, gt=0, description="Approximate KL to the rollout policy that ends an update early.")
     max_kl: float | None = Field(
         default=25.0, gt=0, description="Nats a sequence to the reference that end the training; None: none."
@@ -208,7 +209,9 @@ class GateSettings(_Group):
     max_logprob_difference_bf16: float = Field(default=0.05, gt=0, description="The same for a base of less precision.")
     max_accuracy_loss: float = Field(default=0.01, ge=0, le=1, description="Of the reward model's, since the last one.")
     max_calibration_error: float = Field(default=0.05, ge=0, le=1)
-    max_length_bias: float = Field(default=0.1, ge=0, le=2, description="|corr(score, length) - corr(label, length)|.")
+    max_length_bias: float = Field(
+        default=0.1, ge=0, le=2, description="Correlation with length beyond that of what people said."
+    )
     min_golden: float = Field(default=0.9, ge=0, le=1, description="Share of golden items that the reward model gets right.")
 
 

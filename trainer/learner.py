@@ -14,7 +14,7 @@ from trainer.experience import Experience
 from trainer.parallel import ALONE, Crew
 from trainer.policy import AdapterModel
 from trainer.ppo import LOSS_METRICS, masked_mean, ppo_policy_loss, value_loss
-from trainer.vocabulary import picked, sharp_kl
+from trainer.vocabulary import picked, unlikely
 
 POLICY, VALUE, REWARD = "policy", "value", "reward"
 
@@ -129,11 +129,11 @@ class Learner:
     def _learn_policy(self, minibatch: Experience) -> Metrics:
         """One optimizer step; a minibatch that finds the policy past settings.stop_kl is measured, not learnt from."""
         settings = self._settings
-        held_by = ("policy/sharp_kl",) if settings.sharp_kl_coef else ()
+        held_by = ("policy/unlikely",) if settings.unlikely_coef else ()
         metrics: Metrics = dict.fromkeys(("policy/loss", *LOSS_METRICS, *held_by), 0.0)
         self._policy_optimizer.zero_grad()
         for part, share in minibatch.passes(self._model.tokens_per_pass, self._crew.rank, self._crew.size):
-            logprobs, sharp_kl = self._logprobs(part)
+            logprobs, nats = self._logprobs(part)
             loss, details = ppo_policy_loss(
                 logprobs,
                 part.old_logprobs,
@@ -143,9 +143,9 @@ class Learner:
                 dual_clip=settings.dual_clip,
                 weights=part.weights,
             )
-            if sharp_kl is not None:
-                held = masked_mean(sharp_kl, part.mask)
-                loss, details["policy/sharp_kl"] = loss + settings.sharp_kl_coef * held, held.item()
+            if nats is not None:
+                held = masked_mean(nats, part.mask)
+                loss, details["policy/unlikely"] = loss + settings.unlikely_coef * held, held.item()
             (loss * share).backward()
             for key, value in ({"policy/loss": loss.item()} | details).items():
                 metrics[key] += share * value
@@ -156,11 +156,10 @@ class Learner:
         return metrics
 
     def _logprobs(self, part: Experience) -> tuple[Tensor, Tensor | None]:
-        """The policy's, and with settings.sharp_kl_coef its KL from the sharpened base where that is sure of what comes next."""
+        """The policy's, and with settings.unlikely_coef the nats of what it gives to unlikely tokens."""
         if part.base_states is None:
             return self._model.response_logprobs(POLICY, part.batch), None
-        how = {"temperature": self._settings.sharp_temperature, "most_entropy": self._settings.sharp_entropy}
-        return logprobs_and_sharp_kl(self._model, POLICY, part.batch, part.base_states, **how)
+        return logprobs_and_unlikely(self._model, POLICY, part.batch, part.base_states, self._settings.min_p)
 
     def _learn_values(self, minibatch: Experience) -> Metrics:
         """One optimizer step of the critic; without old values there is nothing to clip to."""
@@ -212,18 +211,18 @@ class Learner:
         return norm
 
 
-def logprobs_and_sharp_kl(
-    model: AdapterModel, name: str, batch: TokenBatch, base_states: Tensor, *, temperature: float, most_entropy: float
+def logprobs_and_unlikely(
+    model: AdapterModel, name: str, batch: TokenBatch, base_states: Tensor, min_p: float
 ) -> tuple[Tensor, Tensor]:
-    """The response tokens' logprobs, and at each `trainer.vocabulary.sharp_kl` from the base, whose states (B, T, H) are given:
+    """The response tokens' logprobs, and at each `trainer.vocabulary.unlikely` by the base, whose states (B, T, H) are given:
     (B, T) each, 0 past a response's end.
     """
     logprobs = torch.zeros(len(batch), batch.longest_response, device=model.device)
-    kls = torch.zeros_like(logprobs)
+    nats = torch.zeros_like(logprobs)
     for where, tokens, states in model.foretold(name, batch.to(model.device)):
         logs = model.logits(states).log_softmax(-1)  # (N, V), N response tokens
         with torch.no_grad():
             base_logits = model.logits(base_states[where])
         logprobs = logprobs.index_put(where, picked(logs, tokens))
-        kls = kls.index_put(where, sharp_kl(logs, base_logits, temperature=temperature, most_entropy=most_entropy))
-    return logprobs, kls
+        nats = nats.index_put(where, unlikely(logs, base_logits, min_p=min_p))
+    return logprobs, nats

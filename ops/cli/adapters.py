@@ -183,12 +183,10 @@ def _print_feedback(made_of: dict[str, Any]) -> None:
 
 
 def _answers(settings: Settings, adapters: list[str], prompts: list[str]) -> list[dict[str, str]]:
-    from ops.models import ModelError
-
     no_foreign_bars()
     try:
         said: list[dict[str, str]] = load("trainer.compare:said_by")(settings, adapters, prompts)
-    except (ModelError, AdapterRefused) as error:
+    except AdapterRefused as error:
         raise CommandError(f"--answers: {error}") from error
     return said
 

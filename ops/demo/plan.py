@@ -50,8 +50,8 @@ PLANS = {
     "smollm2": Plan(
         model="smollm2",
         people=200,
-        votes=340,
-        votes_per_cycle=240,
+        votes=460,
+        votes_per_cycle=360,
         rollout_votes=100,
         rollout_seconds=240.0,
         trickle_seconds=30.0,
@@ -60,12 +60,12 @@ PLANS = {
         evaluation_prompts=256,
         evaluation_seconds=240.0,
         settings={
-            # People and trainer wait for it by turns.
+            # People and trainer wait for it by turns; who asks while the trainer is at work comes first, or both would stall.
             "engine": {"threads": os.cpu_count() or 1},
             # Answers as various as those that it learns from, and as long; fewer tell less, longer ones cost more.
             "sampling": {"pair_temperature": 1.0, "max_tokens": 80},
             # Shorter answers are what these people ask for; what says nothing is for other gates to see.
-            "train": {"ppo": {"time_budget_s": 500.0}, "gates": {"min_length_ratio": 0.1}},
+            "train": {"nice": 19, "ppo": {"time_budget_s": 500.0}, "gates": {"min_length_ratio": 0.1}},
         },
     ),
 }

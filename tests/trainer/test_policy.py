@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from trainer.adapter_files import AdapterFileError
 from trainer.batches import TokenBatch, buckets
-from trainer.learner import logprobs_and_sharp_kl
+from trainer.learner import logprobs_and_unlikely
 from trainer.policy import AdapterModel, PolicyError
 
 PROMPTS = [[70, 71, 72], [80], [90, 91, 92, 93, 94, 95]]
@@ -92,26 +92,23 @@ def test_entropy_is_that_of_the_distribution_before_each_token(tiny: AdapterMode
     assert entropy[0, 0].item() == pytest.approx(wanted.item(), abs=1e-5)
 
 
-def test_the_sharp_kl_is_the_kl_from_the_sharpened_base_where_the_base_is_sure(tiny: AdapterModel):
+def test_what_is_given_to_unlikely_tokens_is_counted_at_each_token(tiny: AdapterModel):
     tiny.add("policy")
     noisy(tiny, "policy")
     sequence = torch.tensor([PROMPTS[1] + RESPONSES[1]])
     at = slice(len(PROMPTS[1]) - 1, -1)
     with tiny.using("policy"):
-        own = tiny.model(input_ids=sequence).logits[0, at].log_softmax(-1)
+        own = tiny.model(input_ids=sequence).logits[0, at].softmax(-1)
     with tiny.using("base"):
-        logits = tiny.model(input_ids=sequence).logits[0, at]
-    entropies = torch.distributions.Categorical(logits=logits).entropy()
-    limit = entropies.median().item()
-    wanted = (own.exp() * (own - (logits / 0.5).log_softmax(-1))).sum(-1)
-    logprobs, kls = logprobs_and_sharp_kl(
-        tiny, "policy", batch(), tiny.base_view(batch()).states, temperature=0.5, most_entropy=limit
-    )
+        base = tiny.model(input_ids=sequence).logits[0, at].softmax(-1)
+    likely = base >= 0.3 * base.max(-1, keepdim=True).values
+    wanted = -torch.where(likely, own, 0).sum(-1).log()
+    logprobs, nats = logprobs_and_unlikely(tiny, "policy", batch(), tiny.base_view(batch()).states, 0.3)
     assert torch.allclose(logprobs, tiny.response_logprobs("policy", batch()))
     assert wanted.min() > 0.1
-    assert torch.allclose(kls[1], torch.where(entropies <= limit, wanted, 0), atol=1e-4)
-    assert kls[2, 1:].eq(0).all()  # past the response's end
-    _, none = logprobs_and_sharp_kl(tiny, "base", batch(), tiny.base_view(batch()).states, temperature=1.0, most_entropy=1e9)
+    assert torch.allclose(nats[1], wanted, atol=1e-4)
+    assert nats[2, 1:].eq(0).all()  # past the response's end
+    _, none = logprobs_and_unlikely(tiny, "policy", batch(), tiny.base_view(batch()).states, 1e-9)
     assert none.abs().max() < 1e-5
 
 

@@ -59,7 +59,10 @@ def test_a_reward_model_may_be_five_points_surer_than_it_is_right():
 def test_a_reward_model_may_not_like_length_more_than_people_do():
     assert length_bias("k", 0.3, 0.1, 100, 0.1).passed  # 0.1 and a standard error of 0.1
     assert not length_bias("k", 0.31, 0.1, 100, 0.1).passed
-    assert not length_bias("k", -0.11, 0.1, 100, 0.1).passed
+    assert length_bias("k", -0.19, 0.1, 100, 0.1).passed  # people lean the other way, or not at all
+    assert not length_bias("k", -0.21, 0.1, 100, 0.1).passed
+    assert not length_bias("k", -0.71, -0.5, 100, 0.1).passed
+    assert length_bias("k", -0.1, -0.5, 100, 0.1).value == 0  # their way, but less
     assert not length_bias("k", math.nan, 0.1, 100, 0.1).passed
     assert length_bias("k", None, None, 0, 0.1).passed
 

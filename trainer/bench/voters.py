@@ -10,29 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from feedback.events import (
-    BASE,
-    CompletionCreated,
-    CompletionText,
-    Event,
-    Exposure,
-    FeedbackSet,
-    Message,
-    Preference,
-    Rating,
-    Target,
-)
+from feedback.events import BASE, Event, Preference, Rating
 from feedback.log import EventLog
 from ops.domain.people import Person
+from ops.domain.votes import FIRST, SECONDS_BETWEEN, Asking, Shown
 from ops.settings import Settings
 from trainer.generate import generate
 from trainer.policy import AdapterModel
-
-SECONDS_BETWEEN = 30.0
-"""From one vote to the next, by the events' clock."""
-
-FIRST = 1_750_000_000.0
-"""Unix time of the first vote."""
 
 
 @dataclass(frozen=True)
@@ -113,42 +97,16 @@ class Voters:
     def _judged(self, task: _Task, answers: Sequence[_Said], adapters: Sequence[str]) -> Iterator[Event]:
         """The answers' events, and the vote's if the person bothers to vote."""
         comparison = f"cmp_{self._answers:06d}" if len(answers) == 2 else None
-        completions = [
-            self._completion(task, said, adapter, comparison, side)
-            for side, (said, adapter) in enumerate(zip(answers, adapters, strict=True))
-        ]
-        for completion in completions:
-            yield self._event(completion.completion_id, task, completion)
+        asking = Asking(self._settings.project, task.person.name, task.question, self.now, comparison)
+        shown = [self._shown(said, adapter) for said, adapter in zip(answers, adapters, strict=True)]
         judgement = _judgement(task, [said.text for said in answers])
-        if judgement is None:
-            return
-        self.votes += 1
-        feedback = FeedbackSet(
-            feedback_id=f"fb_{self.votes:06d}",
-            target=Target(completion_ids=tuple(c.completion_id for c in completions), comparison_id=comparison),
-            rater=task.person.name,
-            judgement=judgement,
-            exposures=tuple(completion.exposure for completion in completions),
-            source="simulated",
-        )
-        yield self._event(feedback.feedback_id, task, feedback)
+        if judgement is not None:
+            self.votes += 1
+        yield from asking.events(shown, f"fb_{self.votes:06d}", judgement)
 
-    def _completion(self, task: _Task, said: _Said, adapter: str, comparison: str | None, side: int) -> CompletionCreated:
+    def _shown(self, said: _Said, adapter: str) -> Shown:
         self._answers += 1
-        id = f"chatcmpl-{self._answers:06d}"
-        return CompletionCreated(
-            completion_id=id,
-            comparison_id=comparison,
-            position=side,
-            conversation=f"conversation-{task.person.name}",
-            user=task.person.name,
-            text=CompletionText(messages=(Message(role="user", content=task.question),), answer=said.text),
-            exposure=Exposure(completion_id=id, adapter=adapter),
-            finish_reason="stop" if said.ended else "length",
-        )
-
-    def _event(self, id: str, task: _Task, data: CompletionCreated | FeedbackSet) -> Event:
-        return Event(id=id, time=self.now, project=self._settings.project, key=f"conversation-{task.person.name}", data=data)
+        return Shown(f"chatcmpl-{self._answers:06d}", adapter, said.text, "stop" if said.ended else "length")
 
 
 def _judgement(task: _Task, answers: Sequence[str]) -> Rating | Preference | None:
