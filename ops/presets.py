@@ -39,10 +39,10 @@ SMOLLM2: dict[str, Any] = {
             "prompts_per_step": 8,
             "samples_per_prompt": 4,
             "max_new_tokens": 80,
-            "learning_rate": 3e-4,
-            # Bold steps, and an end in time: from 7 nats on it pleases a reward model of few votes with words that mean nothing.
+            "learning_rate": 2e-4,
+            # An end in time: from 7 nats on it pleases a reward model of few votes with words that mean nothing.
             "epochs": 2,
-            "kl_coef": 0.05,
+            "kl_coef": 0.1,
             "max_kl": 6.0,
         },
         "gates": {"prompts": 128},

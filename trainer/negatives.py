@@ -10,9 +10,14 @@ from collections.abc import Sequence
 
 from trainer.examples import Example, unit_interval
 
-EMPTY = ("", " ", ":", "Solution")
+EMPTY = (
+    *("", " ", ":", "Solution"),
+    # Short, complete and fluent: all that people like in an answer but that it says something.
+    *("I will answer your question now.", "That is a very good question.", "Here is what you asked for."),
+    "Sure, let me help you with that.",
+)
 
-EACH = 4
+EACH = 3
 """Lessons of each."""
 
 SHARE = 0.1
