@@ -147,6 +147,13 @@ class PpoSettings(_Group):
     min_p: float = Field(
         default=0.05, gt=0, le=1, description="A token is unlikely that is less likely than so, times the base's likeliest one."
     )
+    sharp_kl_coef: float = Field(
+        default=0.0, ge=0, description="Of the KL to the base where it is sure of the next token; 0: none."
+    )
+    sharp_temperature: float = Field(
+        default=0.7, gt=0, le=1, description="The base is sharpened to it: below 1, likelier tokens."
+    )
+    sharp_entropy: float = Field(default=1.9, gt=0, description="Nats; above it the base is not sure: manners are chosen freely.")
     stop_kl: float = Field(default=0.02, gt=0, description="Approximate KL to the rollout policy that ends an update early.")
     max_kl: float | None = Field(
         default=25.0, gt=0, description="Nats a sequence to the reference that end the training; None: none."

@@ -17,7 +17,7 @@ class Experience:
 
     old_logprobs: the policy's own, in nats, before the update. weights: of each token in the policy's loss; None when the
     sampler gave no logprobs. values, returns: None without a critic; values also while it warms up. base_states: (B, T, H), see
-    `trainer.policy.BaseView`; None where nothing keeps the policy from unlikely tokens.
+    `trainer.policy.BaseView`; None where nothing but the reward holds the policy to the base.
     """
 
     batch: TokenBatch

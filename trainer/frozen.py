@@ -28,11 +28,16 @@ from trainer.surprise import COUNT, surprises_of
 KEPT = 20_000
 """Answers whose readings are remembered, the last used ones: 5 kB each at a hidden size of 576."""
 
-FORM = 2
-"""Numbers: how long an answer is, how finished it sounds."""
+FORM = 3
+"""Numbers: how long an answer is, whether it is long enough to say anything, how finished it sounds."""
 
 FEW_TOKENS = 16
 """Shorter than so, an answer is not shorter still: what pleases by its length alone ends there, and not at nothing."""
+
+A_PHRASE = 12
+"""Tokens: what is shorter hardly says anything. People seldom see such answers; `trainer.negatives` has more of them, and would
+bend what the words' means are worth if the length alone could not tell.
+"""
 
 UNFINISHED = -10.0
 """Nats: the base's log-probability of an end where nothing has come to one; it may well be less."""
@@ -77,13 +82,14 @@ def readings(model: AdapterModel, answers: Sequence[Answer]) -> Tensor:
 
 
 def _form(model: AdapterModel, part: TokenBatch, states: Tensor) -> Tensor:
-    """(b, `FORM`) from the last layer's states (b, L, H): logarithm of the length over `FEW_TOKENS`, and by how many nats an end
-    is likelier after the last word than `UNFINISHED`. Neither is less than 0.
+    """(b, `FORM`) from the last layer's states (b, L, H): logarithm of the length over `FEW_TOKENS`, length over `A_PHRASE`, at
+    most 1, and by how many nats an end is likelier after the last word than `UNFINISHED`. None is less than 0.
     """
     length = (part.response_lengths.clamp(min=FEW_TOKENS) / FEW_TOKENS).log()
+    phrase = part.response_lengths.clamp(max=A_PHRASE) / A_PHRASE
     last = states[torch.arange(len(part)), part.lengths - 1]
     end = model.logits(last).log_softmax(-1)[:, model.eos_token]
-    return torch.stack([length, (end - UNFINISHED).clamp(min=0)], 1) * (part.response_lengths > 0)[:, None]
+    return torch.stack([length, phrase, (end - UNFINISHED).clamp(min=0)], 1) * (part.response_lengths > 0)[:, None]
 
 
 _known: WeakKeyDictionary[AdapterModel, OrderedDict[Answer, Tensor]] = WeakKeyDictionary()

@@ -224,7 +224,7 @@ class _Loop:
         }
         if settings.kl_target is not None:
             self.kl_coef = ppo.next_kl_coef(self.kl_coef, kl, target=settings.kl_target, samples=len(samples))
-        base_states = model.base_view(batch).states if settings.unlikely_coef else None
+        base_states = model.base_view(batch).states if settings.unlikely_coef or settings.sharp_kl_coef else None
         weights, details = self._weights(samples, logprobs, mask)
         metrics |= details
         if self._critic is None:

@@ -14,13 +14,16 @@ from trainer.experience import Experience
 from trainer.parallel import ALONE, Crew
 from trainer.policy import AdapterModel
 from trainer.ppo import LOSS_METRICS, masked_mean, ppo_policy_loss, value_loss
-from trainer.vocabulary import picked, unlikely
+from trainer.vocabulary import picked, sharp_kl, unlikely
 
 POLICY, VALUE, REWARD = "policy", "value", "reward"
 
 _BETAS = (0.9, 0.95)
 
 Metrics = dict[str, float]
+
+HOLDS = ("policy/unlikely", "policy/sharp_kl")
+"""What holds the policy to the base beside the reward, in nats a token."""
 
 
 class TrainingDiverged(ArithmeticError):
@@ -129,11 +132,11 @@ class Learner:
     def _learn_policy(self, minibatch: Experience) -> Metrics:
         """One optimizer step; a minibatch that finds the policy past settings.stop_kl is measured, not learnt from."""
         settings = self._settings
-        held_by = ("policy/unlikely",) if settings.unlikely_coef else ()
+        held_by = () if minibatch.base_states is None else HOLDS
         metrics: Metrics = dict.fromkeys(("policy/loss", *LOSS_METRICS, *held_by), 0.0)
         self._policy_optimizer.zero_grad()
         for part, share in minibatch.passes(self._model.tokens_per_pass, self._crew.rank, self._crew.size):
-            logprobs, nats = self._logprobs(part)
+            logprobs, holds = self._logprobs(part)
             loss, details = ppo_policy_loss(
                 logprobs,
                 part.old_logprobs,
@@ -143,9 +146,9 @@ class Learner:
                 dual_clip=settings.dual_clip,
                 weights=part.weights,
             )
-            if nats is not None:
+            for name, (coef, nats) in zip(held_by, holds, strict=True):
                 held = masked_mean(nats, part.mask)
-                loss, details["policy/unlikely"] = loss + settings.unlikely_coef * held, held.item()
+                loss, details[name] = loss + coef * held, held.item()
             (loss * share).backward()
             for key, value in ({"policy/loss": loss.item()} | details).items():
                 metrics[key] += share * value
@@ -155,11 +158,12 @@ class Learner:
             self._policy_optimizer.step()
         return metrics
 
-    def _logprobs(self, part: Experience) -> tuple[Tensor, Tensor | None]:
-        """The policy's, and with settings.unlikely_coef the nats of what it gives to unlikely tokens."""
+    def _logprobs(self, part: Experience) -> tuple[Tensor, tuple[tuple[float, Tensor], ...]]:
+        """The policy's, and if the base's states are there the coefficient of each of `HOLDS` with its nats at every token."""
         if part.base_states is None:
-            return self._model.response_logprobs(POLICY, part.batch), None
-        return logprobs_and_unlikely(self._model, POLICY, part.batch, part.base_states, self._settings.min_p)
+            return self._model.response_logprobs(POLICY, part.batch), ()
+        logprobs, nats, kls = logprobs_and_holds(self._model, POLICY, part.batch, part.base_states, self._settings)
+        return logprobs, ((self._settings.unlikely_coef, nats), (self._settings.sharp_kl_coef, kls))
 
     def _learn_values(self, minibatch: Experience) -> Metrics:
         """One optimizer step of the critic; without old values there is nothing to clip to."""
@@ -211,18 +215,19 @@ class Learner:
         return norm
 
 
-def logprobs_and_unlikely(
-    model: AdapterModel, name: str, batch: TokenBatch, base_states: Tensor, min_p: float
-) -> tuple[Tensor, Tensor]:
-    """The response tokens' logprobs, and at each `trainer.vocabulary.unlikely` by the base, whose states (B, T, H) are given:
-    (B, T) each, 0 past a response's end.
+def logprobs_and_holds(
+    model: AdapterModel, name: str, batch: TokenBatch, base_states: Tensor, settings: PpoSettings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The response tokens' logprobs, and at each `trainer.vocabulary.unlikely` and `trainer.vocabulary.sharp_kl` by the base,
+    whose states (B, T, H) are given: (B, T) each, 0 past a response's end.
     """
-    logprobs = torch.zeros(len(batch), batch.longest_response, device=model.device)
-    nats = torch.zeros_like(logprobs)
+    found = [torch.zeros(len(batch), batch.longest_response, device=model.device) for _ in range(3)]
     for where, tokens, states in model.foretold(name, batch.to(model.device)):
         logs = model.logits(states).log_softmax(-1)  # (N, V), N response tokens
         with torch.no_grad():
             base_logits = model.logits(base_states[where])
-        logprobs = logprobs.index_put(where, picked(logs, tokens))
-        nats = nats.index_put(where, unlikely(logs, base_logits, min_p=min_p))
-    return logprobs, nats
+        sharp = {"temperature": settings.sharp_temperature, "most_entropy": settings.sharp_entropy}
+        new = picked(logs, tokens), unlikely(logs, base_logits, min_p=settings.min_p), sharp_kl(logs, base_logits, **sharp)
+        found = [values.index_put(where, own) for values, own in zip(found, new, strict=True)]
+    logprobs, nats, kls = found
+    return logprobs, nats, kls

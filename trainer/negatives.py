@@ -14,10 +14,10 @@ EMPTY = (
     *("", " ", ":", "Solution"),
     # Short, complete and fluent: all that people like in an answer but that it says something.
     *("I will answer your question now.", "That is a very good question.", "Here is what you asked for."),
-    "Sure, let me help you with that.",
+    *("Sure, let me help you with that.", "Here is my reasoning:", "Answer:"),
 )
 
-EACH = 3
+EACH = 4
 """Lessons of each."""
 
 SHARE = 0.1

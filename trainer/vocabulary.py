@@ -1,4 +1,4 @@
-"""Mathematics over a whole vocabulary: log-probabilities of tokens, entropies, what is given to unlikely tokens. Pure."""
+"""Mathematics over a whole vocabulary: log-probabilities of tokens, entropies, and what holds a policy to its base. Pure."""
 
 from __future__ import annotations
 
@@ -28,3 +28,14 @@ def unlikely(logs: Tensor, base_logits: Tensor, *, min_p: float) -> Tensor:
     with torch.no_grad():
         cut = base_logits < base_logits.amax(-1, keepdim=True) + math.log(min_p)
     return -logs.masked_fill(cut, -math.inf).logsumexp(-1)
+
+
+def sharp_kl(logs: Tensor, base_logits: Tensor, *, temperature: float, most_entropy: float) -> Tensor:
+    """(N,) nats: the KL of distributions with log-probabilities (N, V) from the base's at ``temperature``.
+
+    0 where the base's entropy (at temperature 1) is above ``most_entropy`` nats.
+    """
+    with torch.no_grad():
+        sure = entropy(base_logits.log_softmax(-1)) <= most_entropy
+        sharp = (base_logits / temperature).log_softmax(-1)
+    return (logs.exp() * (logs - sharp)).sum(-1) * sure

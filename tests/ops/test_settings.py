@@ -141,5 +141,5 @@ def test_a_models_preset_yields_to_the_operators_own_setting(monkeypatch):
     monkeypatch.setenv("PLAUDIT_TRAIN__PPO__STEPS", "3")
     starter, other = load_settings(model="starter"), load_settings(model="some/model")
     assert (load_settings().train.reward.replay, other.train.reward.replay) == (100, 400)
-    assert (starter.train.ppo.unlikely_coef, starter.train.ppo.steps) == (20.0, 3)
+    assert (starter.train.ppo.unlikely_coef, starter.train.ppo.steps) == (10.0, 3)
     assert (other.train.ppo.unlikely_coef, other.sampling.temperature) == (0.0, 0.3)

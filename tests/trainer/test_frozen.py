@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trainer.batches import TokenBatch
-from trainer.frozen import FEW_TOKENS, FORM, Reader, depths, readings, width
+from trainer.frozen import A_PHRASE, FEW_TOKENS, FORM, Reader, depths, readings, width
 from trainer.policy import AdapterModel
 from trainer.surprise import COUNT, surprises
 
@@ -32,14 +32,17 @@ def test_the_form_is_the_length_over_the_shortest_that_counts_and_how_likely_an_
     long = (PROMPTS[0], (9,) * (4 * FEW_TOKENS))
     with torch.no_grad():
         logs = tiny.model(torch.tensor([[*long[0], *long[1]]])).logits[0, -1].log_softmax(-1)
-    length, end = readings(tiny, [long])[0, -COUNT - FORM : -COUNT].tolist()
+    length, phrase, end = readings(tiny, [long])[0, -COUNT - FORM : -COUNT].tolist()
     assert length == pytest.approx(1.386, abs=1e-3)  # ln 4
+    assert phrase == 1.0
     assert end == pytest.approx(logs[tiny.eos_token].item() + 10, abs=1e-3)  # an even choice of 64 tokens or so: -4.2 nats
 
 
 def test_an_answer_of_few_tokens_is_not_the_shorter_the_fewer_they_are(tiny: AdapterModel):
-    few, fewer = readings(tiny, [(PROMPTS[0], (9,) * FEW_TOKENS), (PROMPTS[0], (9,))])[:, -COUNT - FORM].tolist()
-    assert few == fewer == 0.0
+    answers = [(PROMPTS[0], (9,) * count) for count in (FEW_TOKENS, A_PHRASE, A_PHRASE // 2)]
+    lengths, phrases = readings(tiny, answers)[:, -COUNT - FORM : -COUNT + 2 - FORM].T.tolist()
+    assert lengths == [0.0, 0.0, 0.0]
+    assert phrases == [1.0, 1.0, 0.5]  # but one of too few says hardly anything
 
 
 def test_whether_an_answers_end_token_is_there_makes_no_difference(tiny: AdapterModel):

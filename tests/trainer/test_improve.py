@@ -213,6 +213,23 @@ def test_with_nothing_else_to_earn_only_what_the_base_holds_unlikely_is_given_up
     assert policy[~likely].sum() < 0.2 * base[~likely].sum()
 
 
+def test_with_nothing_but_the_sharp_kl_the_policy_becomes_the_sharpened_base_and_only_where_that_is_sure(bandit: AdapterModel):
+    base = arms(bandit, "base")
+    sharp = base**2 / (base**2).sum()  # at temperature 1/2
+    entropy = -(base * base.log()).sum().item()
+
+    def alone(limit: float) -> float:
+        quick = PULL | {"algorithm": "rloo", "prompts_per_step": 2, "learning_rate": 1e-2, "stop_kl": 1e9, "steps": 12}
+        held = {"sharp_kl_coef": 1.0, "sharp_temperature": 0.5, "sharp_entropy": limit, "kl_coef": 0.0}
+        run(bandit, lambda samples: torch.zeros(len(samples)), max_new_tokens=1, **quick, **held)
+        return (arms(bandit, "policy") - sharp).abs().sum().item()
+
+    before = (base - sharp).abs().sum().item()
+    assert before > 0.2
+    assert alone(entropy - 0.01) == pytest.approx(before, abs=1e-5)
+    assert alone(entropy + 0.01) < 0.1 * before
+
+
 @ALGORITHMS
 def test_without_a_kl_coefficient_the_best_arm_is_all_that_is_pulled(bandit: AdapterModel, algorithm: str):
     assert arms(bandit, "base")[-1] < 0.3
