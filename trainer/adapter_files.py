@@ -11,11 +11,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ops.errors import CommandError
+
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 
 
-class AdapterFileError(ValueError):
+class AdapterFileError(CommandError, ValueError):
     """A folder that holds no adapter, or one that does not fit the model; the message names the field and its value."""
 
 

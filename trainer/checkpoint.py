@@ -31,7 +31,7 @@ from ops.whole_files import write_synced
 from trainer.listed import SUMS, CheckpointError, seal, verify
 from trainer.progress import Progress
 from trainer.publish import Publication, publish
-from trainer.record import CycleRecord
+from trainer.record import UNCOMMITTED, CycleRecord
 from trainer.spread import Spread
 
 __all__ = ["Checkpoint", "CheckpointError", "LeaseLost", "Loaded", "State", "TrainerBusy", "journal"]
@@ -228,7 +228,8 @@ class Checkpoint:
     def _journal(self, cycle: int, adapter: str | None) -> None:
         """Append the cycle's record to ``cycles.jsonl``, unless it is there."""
         record = CycleRecord.model_validate_json((self._commit(cycle) / _RECORD).read_text())
-        if any(line["cycle"] == cycle and line["outcome"] != "diverged" for line in journal(self.folder)):
+        lines = [line for line in journal(self.folder) if line["cycle"] == cycle]
+        if any(line["outcome"] not in UNCOMMITTED for line in lines):
             return
         self.tell(record.model_copy(update={"adapter": adapter}))
 

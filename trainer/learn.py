@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from feedback.raters.flips import flips_of
 from ops.registry import GateResult
 from ops.settings import TrainSettings
+from trainer.adapter_files import AdapterFileError
 from trainer.checkpoint import JUDGE, REWARD, Loaded
 from trainer.curriculum import curriculum
 from trainer.examples import Division, Example, digest, parted, unseen
@@ -96,7 +97,7 @@ def learn(
     sides = ((REWARD, before.reward, division.reward, division.judge), (JUDGE, before.judge, division.judge, division.reward))
     reward, judge = (
         _teach(
-            RewardModel(model, name, source=folder if warm else None),
+            begun(model, name, folder if warm else None),
             plan.lessons[name],
             [example for part in parted(others, settings.reward.goals) for example in unseen(part, own)[-MOST_TESTED:]],
             batch,
@@ -107,6 +108,15 @@ def learn(
     )
     first, second = (_tested(own, other, division.golden, settings) for own, other in ((reward, judge), (judge, reward)))
     return Learnt(division, first, second, plan.effective)
+
+
+def begun(model: AdapterModel, name: str, folder: Path | None) -> RewardModel:
+    """As ``folder`` has it; where that is another version's, or was made with other settings, from nothing."""
+    try:
+        return RewardModel(model, name, source=folder)
+    except AdapterFileError as error:
+        _log.warning("reward_model_learns_anew", model=name, reason=str(error))
+        return RewardModel(model, name)
 
 
 class _Pupil(NamedTuple):

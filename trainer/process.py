@@ -27,7 +27,7 @@ from trainer.checkpoint import Checkpoint, CheckpointError
 from trainer.cycle import REINFORCED, Trainer
 from trainer.load import load_model
 from trainer.parallel import ALONE, Crew
-from trainer.record import CycleRecord
+from trainer.record import UNCOMMITTED, CycleRecord
 from trainer.tracker import tracking
 
 _log = structlog.get_logger(__name__)
@@ -48,7 +48,8 @@ def run_cycle(settings: Settings, crew: Crew = ALONE) -> CycleRecord | None:
 
 
 def run(settings: Settings, once: bool = False, json: bool = False) -> None:
-    """The command ``plaudit train``. A signal ends it at once: what is not committed has not been."""
+    """The command ``plaudit train``; ``once`` ends with status 1 where nothing could be learnt. A signal ends it at once: what is
+    not committed has not been."""
     configure_logs("trainer")
     keep_to(settings.train)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -62,7 +63,10 @@ def run(settings: Settings, once: bool = False, json: bool = False) -> None:
         if crew.rank:
             assist(load_model(settings, ref), crew)
         elif once:
-            _print(run_cycle(settings, crew), json)
+            record = run_cycle(settings, crew)
+            _print(record, json)
+            if record is not None and record.outcome in UNCOMMITTED:
+                raise SystemExit(1)
         else:
             port, host = settings.metrics_port_trainer, settings.metrics_host
             metrics.serve_metrics("metrics_port_trainer", port, host, metrics.TRAINER, metrics.LOG)

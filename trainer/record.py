@@ -11,6 +11,9 @@ from ops.registry import GateResult
 
 Outcome = Literal["published", "rejected", "no_signal", "diverged", "failed"]
 
+UNCOMMITTED = frozenset[Outcome](("diverged", "failed"))
+"""Nothing was kept, and the votes are still new: the next cycle has the same number."""
+
 Trigger = Literal["asked", "labels", "champion", "drift"]
 """Why a cycle began: somebody asked for it, enough new labels, another champion, or people judge otherwise than they did."""
 

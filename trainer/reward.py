@@ -112,7 +112,7 @@ class RewardModel:
                 self.goals[metric].load_state_dict({k.removeprefix(own): v for k, v in goals.items() if k.startswith(own)})
         except RuntimeError as error:
             self.model.remove(self.name)
-            raise AdapterFileError(f"{file}: not the heads of this model; remove the trainer's folder to learn anew") from error
+            raise AdapterFileError(f"{file}: not the heads of this model") from error
 
     def _stand_on(self, trunk: Trunk) -> None:
         """Heads that have learnt on the other trunk are of no use on this one."""

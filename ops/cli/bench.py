@@ -178,7 +178,7 @@ def learning(
         votes_per_round=every,
         seeds=tuple(_numbers("--seeds", seeds, int)),
         algorithms=tuple(algorithm.split(",")),
-        adversaries=tuple(_numbers("--adversaries", adversaries, float)),
+        adversaries=_shares("--adversaries", adversaries),
         people=people,
         questions=questions,
     )
@@ -210,7 +210,7 @@ def curve(
     options = load("trainer.bench.curve:Options")(
         sizes=tuple(_numbers("--votes", votes, int)),
         seeds=tuple(_numbers("--seeds", seeds, int)),
-        adversaries=tuple(_numbers("--adversaries", adversaries, float)),
+        adversaries=_shares("--adversaries", adversaries),
         people=people,
         pairs=pairs,
     )
@@ -262,6 +262,13 @@ def _numbers(option: str, text: str, kind: type[T]) -> list[T]:
         return [kind(part) for part in text.split(",")]
     except ValueError as error:
         raise CommandError(f"{option}={text!r}: write {kind.__name__} numbers with commas between") from error
+
+
+def _shares(option: str, text: str) -> tuple[float, ...]:
+    shares = tuple(_numbers(option, text, float))
+    if not all(0 <= share <= 1 for share in shares):
+        raise CommandError(f"{option}={text!r}: write shares from 0 to 1 with commas between")
+    return shares
 
 
 def _show(title: str, json: Path | None, measure: Callable[[Report], dict[str, Any]]) -> None:

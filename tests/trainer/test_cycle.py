@@ -198,6 +198,24 @@ def test_training_that_diverges_publishes_and_commits_nothing_and_waits_for_more
     assert [line["outcome"] for line in journal(settings.trainer_dir)] == ["diverged", "diverged"]
 
 
+def test_a_cycle_that_succeeds_after_one_that_failed_is_in_the_journal_too(tmp_path, tiny_folder):
+    settings = settings_for(tmp_path, tiny_folder)
+    foreign = publish(Registry(settings.adapters_dir), write_lora(tmp_path / "foreign")).id
+    promoted, back = (
+        Event(id=name, time=when, project="default", key="default", data=RolloutChanged(**(found | {"rollout_id": name})))
+        for name, when, found in (
+            ("ro", 1.0, {"state": "PROMOTED", "champion": foreign, "challenger": foreign}),
+            ("back", 2.0, {"state": "PROMOTED", "champion": "base", "challenger": "base"}),
+        )
+    )
+    logged(settings, [promoted, *events(60)])
+    failed = run_cycle(settings)
+    logged(settings, [back, *events(8, seed=1)])
+    done = run_cycle(settings)
+    assert (failed.outcome, failed.cycle) == ("failed", done.cycle)
+    assert [line["outcome"] for line in journal(settings.trainer_dir)] == ["failed", done.outcome]
+
+
 def test_reinforcement_learning_sees_the_cautious_score(tmp_path, tiny_folder, monkeypatch):
     seen = []
 

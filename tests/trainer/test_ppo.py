@@ -93,6 +93,9 @@ def test_padding_even_when_not_finite_changes_no_loss():
     logprobs = torch.tensor([[0.1, math.inf]], requires_grad=True)
     values = torch.tensor([[0.1, math.nan]])
     loss, metrics = ppo.ppo_policy_loss(logprobs, values * 0, values, mask, clip_range=0.2, dual_clip=3.0)
+    loss.backward()
+    assert logprobs.grad[0, 0].isfinite()
+    assert logprobs.grad[0, 1] == 0
     assert loss.item() == pytest.approx(-0.1 * math.exp(0.1))
     assert all(math.isfinite(m) for m in metrics.values())
     assert ppo.value_loss(values, values, values + 1, mask, value_clip=0.2).item() == pytest.approx(0.5)

@@ -6,15 +6,17 @@ import random
 import pytest
 import torch
 from judgements import BAD, GOOD, example, taste
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
+from structlog.testing import capture_logs
 
 from ops.settings import RewardSettings
 from trainer.adapter_files import AdapterFileError
 from trainer.batches import TokenBatch
 from trainer.heads import Heads, bootstrap
+from trainer.learn import begun
 from trainer.learner import TrainingDiverged
 from trainer.report import report
-from trainer.reward import RewardModel
+from trainer.reward import HEAD_FILE, RewardModel
 from trainer.surprise import readings, surprises
 
 FAST = RewardSettings(learning_rate=1e-2, epochs=4)
@@ -203,3 +205,18 @@ def test_the_heads_of_another_model_are_refused_by_name(tiny, tmp_path):
     with pytest.raises(AdapterFileError, match=r"head\.safetensors: not the heads of this model"):
         RewardModel(tiny, "reward", source=tmp_path / "reward")
     assert tiny.names == ()
+
+
+def test_what_another_version_learnt_is_no_start_and_the_model_learns_anew(tiny, tmp_path):
+    reward = RewardModel(tiny, "reward")
+    reward.fit(taste(16, seed=1), FAST, seed=0)
+    reward.save(tmp_path)
+    tiny.remove("reward")
+    assert begun(tiny, "reward", tmp_path).warm
+    tiny.remove("reward")
+    heads = load_file(tmp_path / HEAD_FILE)
+    heads["heads.weight"] = torch.zeros(3, 5)
+    save_file(heads, tmp_path / HEAD_FILE)
+    with capture_logs() as logs:
+        assert not begun(tiny, "reward", tmp_path).warm
+    assert [(line["event"], line["model"]) for line in logs] == [("reward_model_learns_anew", "reward")]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
+from ops.settings import GateSettings
 from trainer.gates.calibrated import calibrated
 from trainer.gates.golden import golden
 from trainer.gates.kept import kept
 from trainer.gates.learned import learned
 from trainer.gates.length_bias import length_bias
 from trainer.gates.master_keys import master_keys
+from trainer.gates.reward_model import reward_gates
+from trainer.measures import LengthBias, Measures
+from trainer.report import Accuracy, Later, RewardReport
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,26 @@ def test_a_reward_model_has_to_beat_the_majority_by_a_standard_error():
     assert sure.threshold == 0.5
     assert not lucky.passed
     assert not learned("reward_accuracy", Figures(0, None, None)).passed
+
+
+GOOD = RewardReport(votes=200, n=400, accuracy=0.8, majority=0.5, tfidf=None, nll=None, nll_n=0)
+
+MISSED = {
+    "accuracy": {"accuracy": 0.5},
+    "kept": {"later": Later(400, 0.9, 0.8)},
+    "calibration": {"measures": Measures(ece=0.2, ece_noise=0.05)},
+    "length_bias": {"length": LengthBias(400, 0.5, 0.1, 0.4)},
+    "golden": {"golden": Accuracy(20, 0.7)},
+}
+"""By gate, what of a good report makes it fail."""
+
+
+@pytest.mark.parametrize("missed", MISSED)
+def test_each_figure_of_a_report_is_asked_about_by_a_gate_of_its_own(missed: str):
+    good = replace(GOOD, measures=Measures(ece=0.05, ece_noise=0.05))
+    assert all(gate.passed for gate in reward_gates("judge", good, GateSettings()))
+    verdicts = reward_gates("judge", replace(good, **MISSED[missed]), GateSettings())
+    assert [gate.name for gate in verdicts if not gate.passed] == [f"judge_{missed}"]
 
 
 def test_saying_nothing_has_to_score_below_the_median():
