@@ -147,7 +147,7 @@ def _rate(point: dict[str, Any]) -> str:
     rate = point["win_rate"]
     if math.isnan(rate["low"]):
         return f"{rate['mean']:.3f}"
-    return f"{rate['mean']:.3f} [{rate['low']:.3f}, {rate['high']:.3f}]"
+    return f"{rate['mean']:.3f} [{max(0.0, rate['low']):.3f}, {min(1.0, rate['high']):.3f}]"
 
 
 COLUMNS: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -38,10 +39,11 @@ def write_page(target: Path, sources: Sequence[Path]) -> list[Path]:
         every = next(report["options"]["votes_per_round"] for report in reports if "runs" in report)
         texts.append(_INTRODUCTION.format(command=command, every=every))
         text, drawn = _learning(learnt, target.with_suffix(""))
-        texts.append(text)
+        texts += [text, *(f"Asked for and not measured: {missing}.\n" for missing in _missing(reports))]
         written += drawn
     texts += [_figures(report, source) for report, source in zip(reports, sources, strict=True) if "figures" in report]
     texts.append(_machines(reports, sources))
+    target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text("\n".join(texts))
     return [target, *written]
 
@@ -53,7 +55,27 @@ def _read(source: Path) -> dict[str, Any]:
         raise CommandError(f"{source}: {error}; give it a file that a bench has written with --json") from error
     if not isinstance(report, dict) or not {"runs", "figures"} & set(report):
         raise CommandError(f"{source}: has neither runs nor figures; give it a file that a bench has written with --json")
+    for of, needed in _NEEDED.items():
+        for place, entry in enumerate(report.get(of, ())):
+            if missing := needed - set(entry):
+                raise CommandError(f"{source}: {of}[{place}] has no {min(missing)}; give it a file as a bench has written it")
     return report
+
+
+_NEEDED = {"runs": {"algorithm", "adversaries", "seed", "start", "rounds", "best_of"}, "figures": {"name", "value"}}
+"""What the entries of a report have."""
+
+
+def _missing(reports: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The runs that were asked for and are not there, by algorithm and share of adversaries."""
+    lacking = []
+    for report in reports:
+        asked, done = report.get("options", {}), [(r["algorithm"], r["adversaries"], r["seed"]) for r in report.get("runs", ())]
+        for algorithm, share in itertools.product(asked.get("algorithms", ()), asked.get("adversaries", ())):
+            seeds = [str(seed) for seed in asked.get("seeds", ()) if (algorithm, share, seed) not in done]
+            if seeds:
+                lacking.append(f"{algorithm}, {share:.0%} adversaries, seeds {', '.join(seeds)}")
+    return lacking
 
 
 def _learning(runs: Sequence[Mapping[str, Any]], folder: Path) -> tuple[str, list[Path]]:

@@ -70,9 +70,20 @@ def test_figures_of_other_benches_become_tables(tmp_path):
     assert "One thread." in text
 
 
-@pytest.mark.parametrize("content", ["not JSON", "[]", '{"other": 1}'])
+def test_runs_that_were_asked_for_and_are_not_there_are_named(tmp_path):
+    path = report(tmp_path, "some.json", 0.0, 0.78, 0.82)
+    found = json.loads(path.read_text())
+    found["options"] |= {"algorithms": ["rloo", "kto"], "adversaries": [0.0], "seeds": [0, 1, 2]}
+    path.write_text(json.dumps(found))
+    write_page(tmp_path / "new" / "page.md", [path])
+    text = (tmp_path / "new" / "page.md").read_text()
+    assert "Asked for and not measured: rloo, 0% adversaries, seeds 2." in text
+    assert "Asked for and not measured: kto, 0% adversaries, seeds 0, 1, 2." in text
+
+
+@pytest.mark.parametrize("content", ["not JSON", "[]", '{"other": 1}', '{"runs": [{}]}', '{"figures": [{}]}'])
 def test_what_is_no_report_is_told_by_name(tmp_path, content):
     path = tmp_path / "wrong.json"
     path.write_text(content)
-    with pytest.raises(CommandError, match=r"wrong\.json.*--json"):
+    with pytest.raises(CommandError, match=r"wrong\.json.*bench has written"):
         write_page(tmp_path / "page.md", [path])
