@@ -40,7 +40,9 @@ def feedback_of(log: EventLog, manifest: AdapterManifest) -> Explained:
             for topic, partitions in manifest.training["offsets"].items()
         }
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise NotExplained(f"adapter {manifest.id}: its manifest does not say what it was made of ({error!r})") from error
+        raise NotExplained(
+            f"adapter {manifest.id}: its manifest does not say what it was made of ({error!r}): an earlier version made it"
+        ) from error
     inbox = Inbox(log, manifest.project)
     inbox.refresh(until={topic: {p: end for p, (_, end) in each.items()} for topic, each in ranges.items()})
     batch = inbox.batch({topic: {p: start for p, (start, _) in each.items()} for topic, each in ranges.items()})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -26,7 +27,7 @@ def list_adapters(data_dir: DataDir = None, project: Project = None, json: Json 
     from ops.lineage import adapter_states
 
     settings = settings_from(data_dir, project=project)
-    manifests = Registry(settings.adapters_dir).list(settings.project)
+    manifests = _adapters_of(settings)
     states = adapter_states(settings, manifests)
     tainted = tainted_adapters(settings, settings.project)
     if json:
@@ -44,6 +45,14 @@ def list_adapters(data_dir: DataDir = None, project: Project = None, json: Json 
         for m in manifests
     ]
     print_table(f"Adapters of {settings.project}", ["id", "parent", "state", "gates", "published", "tainted"], rows)
+
+
+def _adapters_of(settings: Settings) -> list[AdapterManifest]:
+    """Of the project, whose name may be mistyped where there are none."""
+    manifests = Registry(settings.adapters_dir).list(settings.project)
+    if not manifests:
+        print(f"plaudit: project {settings.project!r} has no adapter", file=sys.stderr)
+    return manifests
 
 
 @app.command()
@@ -90,8 +99,7 @@ def of_user(
 
     settings = settings_from(data_dir, project=project)
     person = person_of(settings, user, kind)
-    registry = Registry(settings.adapters_dir)
-    manifests = registry.list(settings.project)
+    registry, manifests = Registry(settings.adapters_dir), _adapters_of(settings)
     found = containing(registry, manifests, person)
     states = adapter_states(settings, manifests)
     if json:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from ops.bench.curves import Run, curves, interval
 from ops.bench.learning import MODEL, Options, reached_text, run
+from ops.cli.bench import app
 from ops.domain.people import Adversary, crowd
 from ops.settings import Settings, load_settings
 
@@ -97,3 +99,9 @@ def test_each_run_has_a_folder_of_its_own_and_is_kept_when_it_ends(tmp_path, mon
     assert told[0] == ("rloo, 0% adversaries, seed 5", 1.0)
     assert {name: config["ppo"]["steps"] for name, config in report["configs"].items()} == {"rloo": 7, "ppo": 7}
     assert report["runs"][0]["rounds"][0]["champion"]["win_rate"] == 0.1235
+
+
+@pytest.mark.parametrize("wrong", ["2", "-0.1", "0,x"])
+def test_shares_of_adversaries_are_from_0_to_1(wrong):
+    done = CliRunner().invoke(app, ["learning", "--adversaries", wrong])
+    assert "--adversaries=" in str(done.exception)

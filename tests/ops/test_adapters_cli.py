@@ -159,3 +159,10 @@ def test_a_card_lies_beside_the_adapter_and_the_adapter_is_still_one_that_is_ser
     assert (settings.adapters_dir / "cards" / f"{manifest.id}.md").read_text() == card_of(manifest)
     assert registry.verify(manifest.id, max_rank=8) == manifest
     assert registry.list("default") == [manifest]
+
+
+def test_a_project_without_adapters_is_named_as_its_name_may_be_mistyped(settings: Settings):
+    for command in (["list"], ["of-user", "ann"]):
+        done = CliRunner().invoke(app, ["adapters", *command, "--project", "typo", "--data-dir", str(settings.data_dir)])
+        assert done.exit_code == 0, done.output
+        assert "project 'typo' has no adapter" in done.stderr

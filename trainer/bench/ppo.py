@@ -63,6 +63,8 @@ class Options:
 
 def run(options: Options, settings: Settings, folder: Path, report: Report) -> dict[str, Any]:
     """Measure; the figures with their aims, and all raw numbers."""
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise CommandError("--device=cuda: PyTorch finds no GPU here; take --device cpu")
     trl = _trl(options.trl)
     ref = prepared(settings) if options.seeds else None  # whoever has no model hears of it before minutes are measured
     folder.mkdir(parents=True, exist_ok=True)
