@@ -34,7 +34,7 @@ STARTER: dict[str, Any] = {
 
 SMOLLM2: dict[str, Any] = {
     "train": {
-        # No critic to teach, and no second adapter to carry: a step costs two cores half a minute.
+        # No critic to teach, and no second adapter to carry: a step costs two cores a minute.
         "algorithm": "rloo",
         # On two cores it reads and writes slowly: heads on the frozen model's states, and less of what people said before.
         "reward": {"trunk": "frozen", "replay": 100, "judge_share": 0.4},

@@ -5,8 +5,8 @@ minutes on a model of 135M parameters and two cores, where an adapter's training
 middle is read, where meaning is plainest. The state of the end token, that of an objection put after the answer, and the model's
 own yes or no to "was that harmful?" were tried on real people's pairs and add nothing to the words' mean.
 
-What a mean of states tells badly is read by itself, as it is what people mind most: how long the answer is, and whether it sounds
-finished.
+What a mean of states tells badly is read by itself, as it is what people mind most: how long the answer is, whether that is
+enough to say anything, and whether it sounds finished.
 
 No reading is kept on disk: it is what somebody wrote in another form, out of reach of its erasure.
 """

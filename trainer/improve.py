@@ -17,6 +17,7 @@ from ops.settings import PpoSettings
 from trainer import ppo
 from trainer.batches import TokenBatch
 from trainer.experience import Experience
+from trainer.holds import holds_of
 from trainer.learner import POLICY, VALUE, Critic, Learner, Metrics, TrainingDiverged
 from trainer.parallel import ALONE, Crew
 from trainer.policy import BASE, AdapterModel
@@ -224,7 +225,7 @@ class _Loop:
         }
         if settings.kl_target is not None:
             self.kl_coef = ppo.next_kl_coef(self.kl_coef, kl, target=settings.kl_target, samples=len(samples))
-        base_states = model.base_view(batch).states if settings.unlikely_coef or settings.sharp_kl_coef else None
+        base_states = model.base_view(batch).states if holds_of(settings) else None
         weights, details = self._weights(samples, logprobs, mask)
         metrics |= details
         if self._critic is None:

@@ -11,19 +11,16 @@ from torch import Tensor, nn
 from ops.settings import PpoSettings
 from trainer.batches import TokenBatch
 from trainer.experience import Experience
+from trainer.holds import holds_of, logprobs_and_nats
 from trainer.parallel import ALONE, Crew
 from trainer.policy import AdapterModel
 from trainer.ppo import LOSS_METRICS, masked_mean, ppo_policy_loss, value_loss
-from trainer.vocabulary import picked, sharp_kl, unlikely
 
 POLICY, VALUE, REWARD = "policy", "value", "reward"
 
 _BETAS = (0.9, 0.95)
 
 Metrics = dict[str, float]
-
-HOLDS = ("policy/unlikely", "policy/sharp_kl")
-"""What holds the policy to the base beside the reward, in nats a token."""
 
 
 class TrainingDiverged(ArithmeticError):
@@ -69,6 +66,7 @@ class Learner:
         crew: Crew = ALONE,
     ) -> None:
         self._model, self._settings, self._critic, self._random, self._crew = model, settings, critic, random, crew
+        self._holds = holds_of(settings)
         self._told = False
         self._policy_parameters = model.trainable(POLICY)
         self._policy_optimizer = torch.optim.Adam(self._policy_parameters, settings.learning_rate, betas=_BETAS)
@@ -132,11 +130,11 @@ class Learner:
     def _learn_policy(self, minibatch: Experience) -> Metrics:
         """One optimizer step; a minibatch that finds the policy past settings.stop_kl is measured, not learnt from."""
         settings = self._settings
-        held_by = () if minibatch.base_states is None else HOLDS
-        metrics: Metrics = dict.fromkeys(("policy/loss", *LOSS_METRICS, *held_by), 0.0)
+        names = ("policy/loss", *LOSS_METRICS, *(hold.metric for hold in self._holds))
+        metrics: Metrics = dict.fromkeys(names, 0.0)
         self._policy_optimizer.zero_grad()
         for part, share in minibatch.passes(self._model.tokens_per_pass, self._crew.rank, self._crew.size):
-            logprobs, holds = self._logprobs(part)
+            logprobs, nats = self._logprobs(part)
             loss, details = ppo_policy_loss(
                 logprobs,
                 part.old_logprobs,
@@ -146,9 +144,9 @@ class Learner:
                 dual_clip=settings.dual_clip,
                 weights=part.weights,
             )
-            for name, (coef, nats) in zip(held_by, holds, strict=True):
-                held = masked_mean(nats, part.mask)
-                loss, details[name] = loss + coef * held, held.item()
+            for hold, own in zip(self._holds, nats, strict=True):
+                held = masked_mean(own, part.mask)
+                loss, details[hold.metric] = loss + hold.coef * held, held.item()
             (loss * share).backward()
             for key, value in ({"policy/loss": loss.item()} | details).items():
                 metrics[key] += share * value
@@ -158,12 +156,11 @@ class Learner:
             self._policy_optimizer.step()
         return metrics
 
-    def _logprobs(self, part: Experience) -> tuple[Tensor, tuple[tuple[float, Tensor], ...]]:
-        """The policy's, and if the base's states are there the coefficient of each of `HOLDS` with its nats at every token."""
-        if part.base_states is None:
-            return self._model.response_logprobs(POLICY, part.batch), ()
-        logprobs, nats, kls = logprobs_and_holds(self._model, POLICY, part.batch, part.base_states, self._settings)
-        return logprobs, ((self._settings.unlikely_coef, nats), (self._settings.sharp_kl_coef, kls))
+    def _logprobs(self, part: Experience) -> tuple[Tensor, list[Tensor]]:
+        """The policy's, and the nats of what holds it."""
+        if not self._holds:
+            return self._model.response_logprobs(POLICY, part.batch), []
+        return logprobs_and_nats(self._model, POLICY, part.batch, part.base_states, self._holds)
 
     def _learn_values(self, minibatch: Experience) -> Metrics:
         """One optimizer step of the critic; without old values there is nothing to clip to."""
@@ -213,21 +210,3 @@ class Learner:
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise TrainingDiverged(f"{what}: loss {loss}, gradient norm {norm}")
         return norm
-
-
-def logprobs_and_holds(
-    model: AdapterModel, name: str, batch: TokenBatch, base_states: Tensor, settings: PpoSettings
-) -> tuple[Tensor, Tensor, Tensor]:
-    """The response tokens' logprobs, and at each `trainer.vocabulary.unlikely` and `trainer.vocabulary.sharp_kl` by the base,
-    whose states (B, T, H) are given: (B, T) each, 0 past a response's end.
-    """
-    found = [torch.zeros(len(batch), batch.longest_response, device=model.device) for _ in range(3)]
-    for where, tokens, states in model.foretold(name, batch.to(model.device)):
-        logs = model.logits(states).log_softmax(-1)  # (N, V), N response tokens
-        with torch.no_grad():
-            base_logits = model.logits(base_states[where])
-        sharp = {"temperature": settings.sharp_temperature, "most_entropy": settings.sharp_entropy}
-        new = picked(logs, tokens), unlikely(logs, base_logits, min_p=settings.min_p), sharp_kl(logs, base_logits, **sharp)
-        found = [values.index_put(where, own) for values, own in zip(found, new, strict=True)]
-    logprobs, nats, kls = found
-    return logprobs, nats, kls

@@ -24,6 +24,11 @@ class Bin:
     foretold: float
     share: float
 
+    @property
+    def variance(self) -> float:
+        """Of the share, had it been foretold rightly."""
+        return self.foretold * (1 - self.foretold) / self.n
+
 
 @dataclass(frozen=True)
 class Measures:
@@ -41,6 +46,8 @@ class Measures:
     """Expected calibration error over `BINS` bins (Naeini et al. 2015): mean distance of a bin's share from what was foretold."""
     ece_noise: float | None = None
     """The `ece` that chance alone gives so many votes foretold perfectly: Σ n_b/n · sqrt(2/π · p_b(1 - p_b)/n_b)."""
+    ece_error: float | None = None
+    """Its standard deviation then: sqrt(Σ (n_b/n)² · (1 - 2/π) · p_b(1 - p_b)/n_b), of half-normal distances in each bin."""
     reliability: tuple[Bin, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -63,7 +70,8 @@ def measures(margins: Sequence[float], probabilities: Sequence[float], signs: Se
         auc=float(roc_auc_score(truth, said)) if 0 < truth.sum() < len(truth) else None,
         nll=float(log_loss(truth, p, labels=[False, True])),
         ece=sum(b.n * abs(b.share - b.foretold) for b in bins) / len(truth),
-        ece_noise=sum(b.n * sqrt(2 / pi * b.foretold * (1 - b.foretold) / b.n) for b in bins) / len(truth),
+        ece_noise=sum(b.n * sqrt(2 / pi * b.variance) for b in bins) / len(truth),
+        ece_error=sqrt(sum(b.n**2 * (1 - 2 / pi) * b.variance for b in bins)) / len(truth),
         reliability=tuple(bins),
     )
 

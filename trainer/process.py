@@ -48,8 +48,9 @@ def run_cycle(settings: Settings, crew: Crew = ALONE) -> CycleRecord | None:
 
 
 def run(settings: Settings, once: bool = False, json: bool = False) -> None:
-    """The command ``plaudit train``; ``once`` ends with status 1 where nothing could be learnt. A signal ends it at once: what is
-    not committed has not been."""
+    """The command ``plaudit train``; ``once`` ends with status 1 after a cycle that failed or diverged. A signal ends it at once:
+    what is not committed has not been.
+    """
     configure_logs("trainer")
     keep_to(settings.train)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -37,7 +37,7 @@ from trainer.likelihood import Likelihood
 from trainer.negatives import negatives
 from trainer.policy import AdapterModel
 from trainer.reward_fit import Fit
-from trainer.strength import strength
+from trainer.strength import prior
 from trainer.surprise import COUNT, readings, surprises
 
 HEAD_FILE = "head.safetensors"
@@ -225,11 +225,15 @@ class RewardModel:
         self._stand_on(settings.trunk)
         frozen = self._read(rows)
         rows = [replace(row, surprises=own) for row, own in zip(rows, frozen[:, -COUNT:], strict=True)]
+        scale = 1.0
         if self.trunk == "frozen":
-            self.heads.strength.copy_(torch.tensor(strength(lessons, frozen[:spoken], settings)))
+            *strength, scale = prior(lessons, frozen[:spoken], settings)
+            self.heads.strength.copy_(torch.tensor(strength))
         if ask is not None:
             lessons, self.people = doubted(lessons, frozen[:spoken], settings, ask, self.heads)
-        return Fit(self, [*lessons, *taught], rows, frozen, settings, seed, len(lessons), spoken).run()
+        losses = Fit(self, [*lessons, *taught], rows, frozen, settings, seed, len(lessons), spoken).run()
+        self.heads.weight.data *= scale
+        return losses
 
     def _read(self, rows: Sequence[Answered]) -> Tensor:
         """(R, H + `COUNT`) what the frozen model reads in the answers; where it is the trunk, more (see `trainer.frozen`)."""

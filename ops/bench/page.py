@@ -57,7 +57,7 @@ def _read(source: Path) -> dict[str, Any]:
         raise CommandError(f"{source}: has neither runs nor figures; give it a file that a bench has written with --json")
     for of, needed in _NEEDED.items():
         for place, entry in enumerate(report.get(of, ())):
-            if missing := needed - set(entry):
+            if missing := needed - set(entry if isinstance(entry, dict) else ()):
                 raise CommandError(f"{source}: {of}[{place}] has no {min(missing)}; give it a file as a bench has written it")
     return report
 

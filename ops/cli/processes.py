@@ -67,7 +67,9 @@ def train(
     data_dir: DataDir = None,
     model: Model = None,
     project: Project = None,
-    once: Annotated[bool, typer.Option("--once", help="One cycle with the votes there are, then stop.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="One cycle with the votes there are, then stop; status 1 if it failed.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Learn from the log: reward model, PPO, gates, publication; again whenever enough new votes are in."""

@@ -49,7 +49,7 @@ class World:
 
     def wait_for(self, setting: str, values: dict[str, str]) -> None:
         """A broker hears of a change a moment after it is acknowledged."""
-        wait_until(lambda: self.values(setting) == values, f"{setting} is {values}, not {self.values(setting)}")
+        wait_until(lambda: self.values(setting) == values, f"{setting} is {values}")
 
     @contextmanager
     def forbidden(self, *operations: AclOperation) -> Iterator[None]:
@@ -65,6 +65,7 @@ class World:
         finally:
             (done,) = self.admin.delete_acls([AclBindingFilter(*place, AclOperation.ANY, AclPermissionType.ANY)]).values()
             assert len(done.result(20)) == len(rules)
+            wait_until(lambda: all(map(self._may, operations)), "the broker has heard that it is permitted again")
 
     def _may(self, operation: AclOperation) -> bool:
         resource = ConfigResource(ConfigResource.Type.TOPIC, self.cluster.name("feedback"))

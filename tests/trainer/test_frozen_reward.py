@@ -12,9 +12,11 @@ from ops.settings import RewardSettings
 from trainer.examples import weighted
 from trainer.frozen import width
 from trainer.heads import HEADS
+from trainer.negatives import negatives
 from trainer.report import report
 from trainer.reward import RewardModel
-from trainer.strength import strength
+from trainer.reward_fit import Fit
+from trainer.strength import prior
 
 FROZEN, ADAPTER = RewardSettings(trunk="frozen"), RewardSettings(learning_rate=1e-2, epochs=1)
 
@@ -45,8 +47,17 @@ def test_it_survives_being_saved_and_the_folder_says_what_it_stands_on(tiny, tmp
 def test_its_heads_go_as_far_as_held_out_votes_allow(tiny):
     reward, votes = RewardModel(tiny, "reward"), weighted(taste(24, seed=1))
     reward.fit(votes, FROZEN, seed=0)
-    read = reward.reader([(row.prompt_tokens, row.tokens) for vote in votes for row in reward._rows(vote)])
-    assert reward.heads.strength.tolist() == [list(strength(votes, read, FROZEN))] * HEADS
+    taught = [*votes, *negatives(votes)]
+    rows = [row for vote in taught for row in reward._rows(vote)]
+    said = sum(len(vote.answers) for vote in votes)
+    read = reward.reader([(row.prompt_tokens, row.tokens) for row in rows])
+    *strength, scale = prior(votes, read[:said], FROZEN)
+    assert reward.heads.strength.tolist() == [strength] * HEADS
+    assert scale > 1
+    unscaled = RewardModel(tiny, "unscaled")
+    unscaled.trunk, unscaled.heads = "frozen", reward.heads.others(HEADS)
+    Fit(unscaled, taught, rows, read, FROZEN, 0, len(votes), said).run()
+    assert torch.allclose(reward.heads.weight, scale * unscaled.heads.weight, rtol=1e-3, atol=1e-5)
 
 
 def test_changing_the_trunk_begins_anew(tiny):

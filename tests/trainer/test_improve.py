@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ops.settings import PpoSettings
+from tests.trainer.noise import noisy
 from trainer.batches import TokenBatch
 from trainer.experience import Experience
 from trainer.improve import TrainingDiverged, improve
@@ -31,12 +32,6 @@ ALGORITHMS = pytest.mark.parametrize("algorithm", ["ppo", "rloo"])
 def settings(**changes: object) -> PpoSettings:
     few = {"steps": 1, "prompts_per_step": 4, "samples_per_prompt": 2, "max_new_tokens": 6, "kl_target": None}
     return PpoSettings(**{**few, "missing_eos_penalty": 0.0, **changes})
-
-
-def noisy(model: AdapterModel, name: str, seed: int = 0, size: float = 0.05) -> None:
-    generator = torch.Generator().manual_seed(seed)
-    for weight in model.weights(name).values():
-        weight.add_(torch.randn(weight.shape, generator=generator) * size)
 
 
 def low_tokens(samples: Sequence[Sample]) -> Tensor:
@@ -62,7 +57,7 @@ def run(model: AdapterModel, score: Callable[[Sequence[Sample]], Tensor] = low_t
 def change(model: AdapterModel, **changes: object) -> Tensor:
     """What one run does to a fresh adapter "policy", as one vector."""
     model.add("policy")
-    noisy(model, "policy")
+    noisy(model, "policy", size=0.05)
     before = {key: w.clone() for key, w in model.weights("policy").items()}
     run(model, **changes)
     moved = torch.cat([(w - before[key]).flatten() for key, w in model.weights("policy").items()])
@@ -83,7 +78,7 @@ def test_before_anything_is_learnt_kl_is_0_and_the_policy_is_what_was_sampled_fr
 
 def test_kl_is_0_against_a_champion_that_the_policy_is_a_copy_of_and_not_against_the_base(tiny: AdapterModel):
     tiny.add("reference")
-    noisy(tiny, "reference")
+    noisy(tiny, "reference", size=0.05)
     tiny.add("policy", source="reference")
     assert run(tiny, reference="reference", learning_rate=1e-9).steps[0]["objective/kl"] == 0
     assert run(tiny, reference="base", prompts_per_step=32).steps[0]["objective/kl"] > 0.05
@@ -146,7 +141,7 @@ def test_what_was_broken_off_after_any_step_goes_on_to_the_same_weights(tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["1", "2", "3"]
     for number in (1, 2, 3):
         again = fresh()
-        noisy(again, "policy")
+        noisy(again, "policy", size=0.05)
         assert on(again, resume=read_state(tmp_path / str(number))) == steps
         for key, weight in whole.weights("policy").items():
             assert torch.equal(weight, again.weights("policy")[key])
@@ -269,7 +264,7 @@ def test_ppo_changes_policy_and_value_and_leaves_every_other_adapter_and_the_bas
 def test_the_critic_starts_from_the_reward_adapter_and_is_gone_at_the_end(tiny: AdapterModel):
     tiny.add("policy")
     tiny.add("reward")
-    noisy(tiny, "reward")
+    noisy(tiny, "reward", size=0.05)
     critic = Critic(tiny)
     mine, theirs = tiny.weights("value"), tiny.weights("reward")
     assert all(torch.equal(mine[key], theirs[key]) for key in theirs)
@@ -296,10 +291,10 @@ def test_the_critic_learns_what_answers_will_earn(tiny: AdapterModel):
 def gradients(model: AdapterModel, experience: Experience) -> dict[str, Tensor]:
     """Of policy and value, from an update that is one minibatch of everything."""
     model.add("policy")
-    noisy(model, "policy")
+    noisy(model, "policy", size=0.05)
     ask = settings(epochs=1, minibatches=1, learning_rate=1e-12, value_learning_rate=1e-12, max_grad_norm=1e9, stop_kl=1e9)
     model.add("value")
-    noisy(model, "value")
+    noisy(model, "value", size=0.05)
     critic = Critic(model)
     torch.nn.init.ones_(critic.head.weight)
     Learner(model, ask, critic, torch.Generator().manual_seed(0)).update(experience)

@@ -14,6 +14,7 @@ from feedback.log import Position, Record
 from ops.open_log import open_log_of
 from ops.registry import Registry
 from ops.settings import Settings, TrainSettings
+from tests.trainer.noise import noisy
 from trainer.learner import NothingToLearn, TrainingDiverged
 from trainer.offline import drawn, learn_offline, lessons
 from trainer.policy import AdapterModel
@@ -38,12 +39,6 @@ def learn(model: AdapterModel, algorithm: str, votes: list[Vote] = VOTES, **sett
     weights = dict.fromkeys((vote.feedback_id for vote in votes), 1.0)
     chosen = TrainSettings.model_validate({algorithm: group})
     return learn_offline(model, votes, weights, algorithm=algorithm, settings=chosen, seed=0)
-
-
-def noisy(model: AdapterModel, name: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    for weight in model.weights(name).values():
-        weight.add_(torch.randn(weight.shape, generator=generator) * 0.1)
 
 
 @ALGORITHMS

@@ -9,21 +9,13 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from ops.settings import PpoSettings
+from tests.trainer.noise import noisy
 from trainer.adapter_files import AdapterFileError
 from trainer.batches import TokenBatch, buckets
-from trainer.learner import logprobs_and_holds
 from trainer.policy import AdapterModel, PolicyError
 
 PROMPTS = [[70, 71, 72], [80], [90, 91, 92, 93, 94, 95]]
 RESPONSES = [[10, 11], [20, 21, 22, 23, 24], [30]]
-
-
-def noisy(model: AdapterModel, name: str, seed: int = 0, size: float = 0.1) -> None:
-    """Give an adapter an effect."""
-    generator = torch.Generator().manual_seed(seed)
-    for weight in model.weights(name).values():
-        weight.add_(torch.randn(weight.shape, generator=generator) * size)
 
 
 def batch() -> TokenBatch:
@@ -91,49 +83,6 @@ def test_entropy_is_that_of_the_distribution_before_each_token(tiny: AdapterMode
     logits = tiny.model(input_ids=torch.tensor([PROMPTS[0] + RESPONSES[0]])).logits[0]
     wanted = torch.distributions.Categorical(logits=logits[2]).entropy()
     assert entropy[0, 0].item() == pytest.approx(wanted.item(), abs=1e-5)
-
-
-def test_what_is_given_to_unlikely_tokens_is_counted_at_each_token(tiny: AdapterModel):
-    tiny.add("policy")
-    noisy(tiny, "policy")
-    sequence = torch.tensor([PROMPTS[1] + RESPONSES[1]])
-    at = slice(len(PROMPTS[1]) - 1, -1)
-    with tiny.using("policy"):
-        own = tiny.model(input_ids=sequence).logits[0, at].softmax(-1)
-    with tiny.using("base"):
-        base = tiny.model(input_ids=sequence).logits[0, at].softmax(-1)
-    likely = base >= 0.3 * base.max(-1, keepdim=True).values
-    wanted = -torch.where(likely, own, 0).sum(-1).log()
-    logprobs, nats, _ = logprobs_and_holds(tiny, "policy", batch(), tiny.base_view(batch()).states, PpoSettings(min_p=0.3))
-    assert torch.allclose(logprobs, tiny.response_logprobs("policy", batch()))
-    assert wanted.min() > 0.1
-    assert torch.allclose(nats[1], wanted, atol=1e-4)
-    assert nats[2, 1:].eq(0).all()  # past the response's end
-    _, none, _ = logprobs_and_holds(tiny, "policy", batch(), tiny.base_view(batch()).states, PpoSettings(min_p=1e-9))
-    assert none.abs().max() < 1e-5
-
-
-def test_the_sharp_kl_is_the_kl_from_the_sharpened_base_where_the_base_is_sure(tiny: AdapterModel):
-    tiny.add("policy")
-    noisy(tiny, "policy")
-    sequence = torch.tensor([PROMPTS[1] + RESPONSES[1]])
-    at = slice(len(PROMPTS[1]) - 1, -1)
-    with tiny.using("policy"):
-        own = tiny.model(input_ids=sequence).logits[0, at].log_softmax(-1)
-    with tiny.using("base"):
-        logits = tiny.model(input_ids=sequence).logits[0, at]
-    entropies = torch.distributions.Categorical(logits=logits).entropy()
-    limit = entropies.median().item()
-    wanted = (own.exp() * (own - (logits / 0.5).log_softmax(-1))).sum(-1)
-    half = PpoSettings(sharp_temperature=0.5, sharp_entropy=limit)
-    logprobs, _, kls = logprobs_and_holds(tiny, "policy", batch(), tiny.base_view(batch()).states, half)
-    assert torch.allclose(logprobs, tiny.response_logprobs("policy", batch()))
-    assert wanted.min() > 0.1
-    assert torch.allclose(kls[1], torch.where(entropies <= limit, wanted, 0), atol=1e-4)
-    assert kls[2, 1:].eq(0).all()  # past the response's end
-    whole = PpoSettings(sharp_temperature=1.0, sharp_entropy=1e9)
-    _, _, none = logprobs_and_holds(tiny, "base", batch(), tiny.base_view(batch()).states, whole)
-    assert none.abs().max() < 1e-5
 
 
 def test_padding_batching_and_bucketing_change_no_logprob(tiny: AdapterModel):

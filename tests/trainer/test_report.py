@@ -33,6 +33,8 @@ def test_the_calibration_error_by_hand():
     assert found.ece == pytest.approx(0.5 * 0 + 0.5 * 0.05)
     noise = math.sqrt(2 / math.pi) * (math.sqrt(0.25 * 0.75 / 4) + math.sqrt(0.95 * 0.05 / 4)) / 2
     assert found.ece_noise == pytest.approx(noise)
+    variance = (1 - 2 / math.pi) * (0.25 * 0.75 / 4 + 0.95 * 0.05 / 4)
+    assert found.ece_error == pytest.approx(math.sqrt(variance) / 2)
 
 
 def test_without_votes_or_with_one_class_only_what_cannot_be_counted_is_none():
@@ -82,7 +84,7 @@ def test_a_report_has_every_figure_beside_both_baselines(tiny):
     reward.fit(learnt, FAST, seed=0)
     golden = [example(2, (GOOD[0], BAD[0]), "a"), example(3, (GOOD[1],), "up")]
     figures = json.loads(json.dumps(report(reward, learnt, held_out, golden).to_json()))
-    of_all = {"accuracy", "precision", "recall", "f1", "auc", "nll", "ece", "ece_noise", "reliability"}
+    of_all = {"accuracy", "precision", "recall", "f1", "auc", "nll", "ece", "ece_noise", "ece_error", "reliability"}
     assert set(figures["measures"]) == set(figures["baselines"]["tfidf"]) == set(figures["baselines"]["majority"]) == of_all
     assert (figures["n"], figures["nll_n"]) == (24, 25)
     assert figures["accuracy"] == figures["measures"]["accuracy"] >= 0.9

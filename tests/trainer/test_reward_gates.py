@@ -40,7 +40,7 @@ GOOD = RewardReport(votes=200, n=400, accuracy=0.8, majority=0.5, tfidf=None, nl
 MISSED = {
     "accuracy": {"accuracy": 0.5},
     "kept": {"later": Later(400, 0.9, 0.8)},
-    "calibration": {"measures": Measures(ece=0.2, ece_noise=0.05)},
+    "calibration": {"measures": Measures(ece=0.2, ece_noise=0.05, ece_error=0.05)},
     "length_bias": {"length": LengthBias(400, 0.5, 0.1, 0.4)},
     "golden": {"golden": Accuracy(20, 0.7)},
 }
@@ -49,7 +49,7 @@ MISSED = {
 
 @pytest.mark.parametrize("missed", MISSED)
 def test_each_figure_of_a_report_is_asked_about_by_a_gate_of_its_own(missed: str):
-    good = replace(GOOD, measures=Measures(ece=0.05, ece_noise=0.05))
+    good = replace(GOOD, measures=Measures(ece=0.05, ece_noise=0.05, ece_error=0.05))
     assert all(gate.passed for gate in reward_gates("judge", good, GateSettings()))
     verdicts = reward_gates("judge", replace(good, **MISSED[missed]), GateSettings())
     assert [gate.name for gate in verdicts if not gate.passed] == [f"judge_{missed}"]
@@ -73,11 +73,12 @@ def test_a_new_reward_model_may_lose_a_point_and_a_standard_error():
     assert kept("k", None, None, 0, 0.01).passed
 
 
-def test_a_reward_model_may_be_five_points_surer_than_it_is_right():
-    assert calibrated("k", 0.08, 0.03, 100, 0.05).passed
-    assert not calibrated("k", 0.09, 0.03, 100, 0.05).passed
-    assert not calibrated("k", math.nan, 0.03, 100, 0.05).passed
-    assert not calibrated("k", None, None, 0, 0.05).passed
+def test_a_reward_model_may_be_five_points_and_a_standard_error_surer_than_it_is_right():
+    by_chance = Measures(ece_noise=0.03, ece_error=0.01)
+    assert calibrated("k", replace(by_chance, ece=0.089), 100, 0.05).passed
+    assert not calibrated("k", replace(by_chance, ece=0.091), 100, 0.05).passed
+    assert not calibrated("k", replace(by_chance, ece=math.nan), 100, 0.05).passed
+    assert not calibrated("k", Measures(), 0, 0.05).passed
 
 
 def test_a_reward_model_may_not_like_length_more_than_people_do():

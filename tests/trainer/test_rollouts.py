@@ -10,18 +10,13 @@ import pytest
 import torch
 from scripted_vllm import ScriptedVllm, scripted_vllm
 
+from tests.trainer.noise import noisy
 from trainer.batches import TokenBatch
 from trainer.policy import AdapterModel
 from trainer.rollouts import PRIORITY, EngineRollouts, LocalRollouts, RolloutsUnavailable, Sample, with_fallback
 
 PROMPTS = [[65, 66, 67, 68, 69, 70, 71], [80], [90, 91, 92]]
 ASK = {"n": 2, "temperature": 1.0, "max_new_tokens": 5, "seed": 0}
-
-
-def noisy(model: AdapterModel, name: str) -> None:
-    generator = torch.Generator().manual_seed(0)
-    for weight in model.weights(name).values():
-        weight.add_(torch.randn(weight.shape, generator=generator) * 0.1)
 
 
 def differences(model: AdapterModel, name: str, samples: list[Sample]) -> torch.Tensor:

@@ -9,7 +9,7 @@ from feedback.events import Message
 from ops.settings import RewardSettings
 from trainer.examples import Example, prompt_hash
 from trainer.heads import PENALTY, SURPRISE_PENALTY, Heads
-from trainer.strength import FOLDS, folds_of, strength
+from trainer.strength import FOLDS, SCALES, Prior, folds_of, prior
 
 SETTINGS = RewardSettings()
 WIDTH = 300
@@ -30,11 +30,15 @@ def votes(count: int, signal: float, seed: int = 0, column: int = 0) -> tuple[li
 
 
 def test_a_plain_taste_is_trusted_more_than_chance():
-    assert strength(*votes(120, signal=20.0), SETTINGS)[0] <= 10 < strength(*votes(120, signal=0.0, seed=1), SETTINGS)[0]
+    assert prior(*votes(120, signal=20.0), SETTINGS)[0] <= 10 < prior(*votes(120, signal=0.0, seed=1), SETTINGS)[0]
 
 
 def test_surprises_keep_their_say_where_people_care_for_them():
-    assert strength(*votes(120, signal=20.0, column=WIDTH), SETTINGS)[1] == 1.0
+    assert prior(*votes(120, signal=20.0, column=WIDTH), SETTINGS)[1] == 1.0
+
+
+def test_where_votes_are_chance_scores_are_made_smaller():
+    assert prior(*votes(120, signal=0.0, seed=1), SETTINGS).scale == min(SCALES)
 
 
 def test_a_prompts_votes_are_held_out_together():
@@ -42,14 +46,14 @@ def test_a_prompts_votes_are_held_out_together():
     examples, read = votes(60, signal=0.0, seed=1)
     twice = [example(number, examples[number // 2].label == "a", prompt=number // 2) for number in range(120)]
     doubled = read.reshape(60, 2, -1).repeat_interleave(2, 0).reshape(240, -1)
-    assert strength(twice, doubled, SETTINGS)[0] >= 100
+    assert prior(twice, doubled, SETTINGS)[0] >= 100
     apart = [replace(each, prompt_hash=str(number)) for number, each in enumerate(twice)]
-    assert strength(apart, doubled, SETTINGS)[0] <= 1
+    assert prior(apart, doubled, SETTINGS)[0] <= 1
 
 
 def test_with_fewer_prompts_than_folds_the_prior_stays_what_it_is():
     examples, read = votes(FOLDS - 1, signal=1.0)
-    assert strength(examples, read, SETTINGS) == (1.0, 1.0)
+    assert prior(examples, read, SETTINGS) == Prior(1.0, 1.0, 1.0)
 
 
 def test_each_head_has_priors_of_its_own_strength_for_states_and_for_surprises():

@@ -14,11 +14,11 @@ from trainer.report import RewardReport
 
 def reward_gates(name: str, report: RewardReport, gates: GateSettings) -> tuple[GateResult, ...]:
     """``name``: "reward" or "judge", which each verdict's name begins with. The first says whether it is worth learning from."""
-    later, length, measures = report.later, report.length, report.measures
+    later, length = report.later, report.length
     return (
         learned(f"{name}_accuracy", report),
         kept(f"{name}_kept", later.now, later.before, later.n, gates.max_accuracy_loss),
-        calibrated(f"{name}_calibration", measures.ece, measures.ece_noise, report.n, gates.max_calibration_error),
+        calibrated(f"{name}_calibration", report.measures, report.n, gates.max_calibration_error),
         length_bias(f"{name}_length_bias", length.expected, length.label, length.n, gates.max_length_bias),
         golden(f"{name}_golden", report.golden.value, report.golden.n, gates.min_golden),
     )
