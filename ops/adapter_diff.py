@@ -7,29 +7,35 @@ from typing import Any
 
 from ops.registry import AdapterManifest, GateResult
 
+Side = AdapterManifest | None
+"""None: the base, which nobody has trained."""
+
 Sides = tuple[Any, Any]
 """What each of the two has; None: nothing."""
 
 _NOT_FIGURES = {"config", "cycle_key", "offsets", "examples", "software", "seeds", "seed"}
 
 
-def gates_of(a: AdapterManifest, b: AdapterManifest) -> dict[str, tuple[GateResult | None, GateResult | None]]:
+def gates_of(a: Side, b: Side) -> dict[str, tuple[GateResult | None, GateResult | None]]:
     """Every gate that either passed or failed, by name, in their order."""
-    known = [{gate.name: gate for gate in manifest.gates} for manifest in (a, b)]
+    known = [{gate.name: gate for gate in manifest.gates} if manifest else {} for manifest in (a, b)]
     return {name: (known[0].get(name), known[1].get(name)) for name in dict.fromkeys([*known[0], *known[1]])}
 
 
-def settings_of(a: AdapterManifest, b: AdapterManifest) -> dict[str, Sides]:
+def settings_of(a: Side, b: Side) -> dict[str, Sides]:
     """Settings of the training, seeds and software that are not the same, by dotted name."""
-    return _differences(*({name: m.training.get(name, {}) for name in ("config", "seed", "software")} for m in (a, b)))
+    training = [manifest.training if manifest else {} for manifest in (a, b)]
+    return _differences(*({name: told[name] for name in ("config", "seed", "software") if name in told} for told in training))
 
 
-def figures_of(a: AdapterManifest, b: AdapterManifest) -> dict[str, Sides]:
+def figures_of(a: Side, b: Side) -> dict[str, Sides]:
     """All else that is told of the training and of the reward models, where it is not the same."""
     return _differences(*(_figures(manifest) for manifest in (a, b)))
 
 
-def _figures(manifest: AdapterManifest) -> dict[str, Any]:
+def _figures(manifest: Side) -> dict[str, Any]:
+    if manifest is None:
+        return {}
     training = {name: value for name, value in manifest.training.items() if name not in _NOT_FIGURES}
     models = {model.get("name", str(place)): model for place, model in enumerate(manifest.reward_models)}
     return {"parent": manifest.parent, "base_model": manifest.base_model, **training, **models}

@@ -66,7 +66,8 @@ def explain(root: type[BaseModel], error: Any) -> str:
     path = [str(part) for part in error["loc"]]
     if error["type"] == "extra_forbidden":
         return _no_such(root, ".".join(path), path)
+    wrong = str(error["msg"]).removeprefix("Value error, ")
     if not path:  # of several fields together: the message names them
-        return str(error["msg"]).removeprefix("Value error, ") + "."
+        return f"{wrong}."
     variable = "PLAUDIT_" + "__".join(part.upper() for part in path)
-    return f"{'.'.join(path)}={error['input']!r}: {error['msg']}. Set {variable}, or {'.'.join(path)} in plaudit.toml."
+    return f"{'.'.join(path)}={error['input']!r}: {wrong}. Set {variable}, or {'.'.join(path)} in plaudit.toml."

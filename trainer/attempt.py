@@ -17,12 +17,13 @@ from feedback.replay import row_of
 from ops.models import ModelRef
 from ops.registry import GateResult
 from ops.settings import Settings
+from ops.software import software
 from trainer.checkpoint import ADAPTER, JUDGE, REWARD, Loaded, State
 from trainer.inbox import Batch
 from trainer.learn import Learnt, seed_for
 from trainer.policy import AdapterModel
 from trainer.progress import Kept, Point
-from trainer.provenance import examples_root, leaves_of, offset_ranges, raters_of, software
+from trainer.provenance import examples_root, leaves_of, offset_ranges, raters_of
 from trainer.publish import Publication, cycle_key
 from trainer.record import CycleRecord, Outcome, Trigger
 from trainer.spread import Spread

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from feedback.events import BASE
 from ops.models import prepared
-from ops.registry import Registry
+from ops.registry import AdapterRefused, Registry
 from ops.settings import Settings
 from trainer.evaluate import answers
 
@@ -32,6 +32,8 @@ def said_by(settings: Settings, adapters: Sequence[str], prompts: Sequence[str] 
     asked = list(prompts) or _probes(ref.domain)
     folders = {name: None if name == BASE else registry.path(name) for name in adapters}
     for name in folders.keys() - {BASE}:
+        if registry.get(name).base_model != ref.digest:
+            raise AdapterRefused(f"{name} is an adapter of another model than {settings.model!r}; set PLAUDIT_MODEL to its own")
         registry.verify(name, settings.engine.max_lora_rank)
     most = settings.train.ppo.max_new_tokens
     said = answers(ref.path, folders, asked, temperature=0.0, max_new_tokens=most, seed=settings.seed)

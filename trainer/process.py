@@ -65,7 +65,7 @@ def run(settings: Settings, once: bool = False, json: bool = False) -> None:
             assist(load_model(settings, ref), crew)
         elif once:
             record = run_cycle(settings, crew)
-            _print(record, json)
+            _print(record, settings.project, json)
             if record is not None and record.outcome in UNCOMMITTED:
                 raise SystemExit(1)
         else:
@@ -92,7 +92,7 @@ def _poll(settings: Settings, json: bool, crew: Crew) -> NoReturn:
                 _log.warning("log_unavailable", error=str(error))
                 record = None
             if record is not None:
-                _print(record, json)
+                _print(record, settings.project, json)
             waiting.wait(settings.train.poll_s)
 
 
@@ -104,11 +104,11 @@ def _leave(number: int, frame: object) -> NoReturn:
     raise _Asked
 
 
-def _print(record: CycleRecord | None, json: bool) -> None:
+def _print(record: CycleRecord | None, project: str, json: bool) -> None:
     if json:
         print_json({"outcome": "nothing_new", "new_votes": 0} if record is None else record.model_dump(mode="json"))
     elif record is None:
-        print("no new votes")
+        print(f"no new votes in project {project!r}")
     else:
         what = f"cycle {record.cycle} ({record.trigger}): {record.outcome}, {record.new_votes} new votes of {record.votes}"
         print(", ".join(filter(None, (what, record.adapter, record.reason))))

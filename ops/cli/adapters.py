@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from feedback.events import BASE
 from ops.cli import load
 from ops.cli.common import CommandError, DataDir, Json, Project, no_foreign_bars, print_json, print_table, settings_from, when
 from ops.cli.person import IdKind, User, person_of
@@ -112,7 +113,7 @@ def of_user(
 
 @app.command()
 def diff(
-    first: Annotated[str, typer.Argument(metavar="A", help="An adapter's id.")],
+    first: Annotated[str, typer.Argument(metavar="A", help="An adapter's id, or 'base'.")],
     second: Annotated[str, typer.Argument(metavar="B", help="Another's.")],
     answers: Annotated[bool, typer.Option("--answers", help="Ask both, and show what they say side by side.")] = False,
     prompt: Annotated[
@@ -126,20 +127,20 @@ def diff(
     from ops import adapter_diff
 
     settings = settings_from(data_dir)
-    a, b = (_manifest(settings, each) for each in (first, second))
+    a, b = (None if each == BASE else _manifest(settings, each) for each in (first, second))
     gates, figures, config = adapter_diff.gates_of(a, b), adapter_diff.figures_of(a, b), adapter_diff.settings_of(a, b)
     said = _answers(settings, [first, second], prompt or []) if answers or prompt else None
     if json:
         told = {name: [None if gate is None else gate.model_dump(mode="json") for gate in both] for name, both in gates.items()}
         more = {} if said is None else {"answers": said}
-        print_json({"adapters": [a.id, b.id], "figures": figures, "gates": told, "settings": config} | more)
+        print_json({"adapters": [first, second], "figures": figures, "gates": told, "settings": config} | more)
         return
-    columns = ["what", a.id, b.id]
+    columns = ["what", first, second]
     print_table("Gates", columns, [[name, *map(_verdict, both)] for name, both in gates.items()])
     print_table("Figures", columns, [[name, *both] for name, both in figures.items()])
     print_table("Settings", columns, [[name, *both] for name, both in config.items()])
     if said is not None:
-        print_table("Answers", ["prompt", a.id, b.id], [[row["prompt"], row[a.id], row[b.id]] for row in said])
+        print_table("Answers", ["prompt", first, second], [[row["prompt"], row[first], row[second]] for row in said])
 
 
 @app.command()

@@ -10,13 +10,16 @@ from typing import Annotated, Any, Literal, TypeVar
 import typer
 
 from feedback.importers import FORMATS
-from ops.cli import load
+from ops.cli import COMMANDS, load
 from ops.cli.common import CommandError, DataDir, Model, no_foreign_bars, settings_from
 from ops.progress import Report, progress_bar
 
-app = typer.Typer(no_args_is_help=True, help="Benchmarks: gateway, engine, chat, swap, log, PPO, learning, curve, reward.")
+app = typer.Typer(no_args_is_help=True, help=COMMANDS["bench"].help)
 
 T = TypeVar("T", int, float)
+
+FEWEST = 10
+"""Votes that a reward model is worth measuring with."""
 
 _JsonFile = Annotated[Path | None, typer.Option("--json", help="Also write the report here.", show_default=False)]
 
@@ -208,7 +211,7 @@ def curve(
     no_foreign_bars()
     settings = settings_from(data_dir, model="starter")
     options = load("trainer.bench.curve:Options")(
-        sizes=tuple(_numbers("--votes", votes, int)),
+        sizes=_sizes("--votes", votes),
         seeds=tuple(_numbers("--seeds", seeds, int)),
         adversaries=_shares("--adversaries", adversaries),
         people=people,
@@ -220,7 +223,7 @@ def curve(
 
 @app.command()
 def reward(
-    data: Annotated[str, typer.Option("--data", help="A preference data set, as for plaudit import.")],
+    data: Annotated[str, typer.Option("--data", metavar="FILE", help="A preference data set, as for plaudit import.")],
     format: Annotated[str, typer.Option("--format", help="As for plaudit import.")] = "hh-rlhf",
     model: Model = None,
     folds: Annotated[int, typer.Option("--folds", min=2, help="Of the conversations.")] = 5,
@@ -269,6 +272,13 @@ def _shares(option: str, text: str) -> tuple[float, ...]:
     if not all(0 <= share <= 1 for share in shares):
         raise CommandError(f"{option}={text!r}: write shares from 0 to 1 with commas between")
     return shares
+
+
+def _sizes(option: str, text: str) -> tuple[int, ...]:
+    sizes = tuple(_numbers(option, text, int))
+    if min(sizes) < FEWEST:
+        raise CommandError(f"{option}={text!r}: write numbers from {FEWEST} on with commas between")
+    return sizes
 
 
 def _show(title: str, json: Path | None, measure: Callable[[Report], dict[str, Any]]) -> None:

@@ -65,7 +65,8 @@ PLANS = {
             # Answers as various as those that it learns from, and as long; fewer tell less, longer ones cost more.
             "sampling": {"pair_temperature": 1.0, "max_tokens": 80},
             # Shorter answers are what these people ask for; what says nothing is for other gates to see.
-            "train": {"nice": 19, "ppo": {"time_budget_s": 500.0}, "gates": {"min_length_ratio": 0.1}},
+            # The trainer itself draws answers in half of the time that vLLM's LoRA takes on a CPU.
+            "train": {"rollouts": "local", "nice": 19, "ppo": {"time_budget_s": 500.0}, "gates": {"min_length_ratio": 0.1}},
         },
     ),
 }

@@ -121,6 +121,16 @@ def test_diff_tells_what_differs_and_nothing_else(settings: Settings):
     assert "kl_coef" not in shown
 
 
+def test_diff_holds_an_adapter_against_the_base_too(settings: Settings):
+    a = published(settings, 1)
+    told = json.loads(plaudit(settings, "diff", "base", a.id, "--json"))
+    assert told["adapters"] == ["base", a.id]
+    assert [gate and gate["value"] for gate in told["gates"]["judge_win_rate"]] == [None, 0.61]
+    assert told["figures"]["votes"] == [None, 300]
+    assert told["settings"]["seed"] == [None, 0]
+    assert "passed 0.61" in plaudit(settings, "diff", a.id, "base")
+
+
 def test_an_adapter_that_is_not_there_has_no_difference(settings: Settings):
     a = published(settings, 1)
     done = CliRunner().invoke(app, ["adapters", "diff", a.id, "default-v9-00000000", "--data-dir", str(settings.data_dir)])

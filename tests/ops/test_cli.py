@@ -51,6 +51,12 @@ def test_every_command_is_there_and_takes_a_data_folder_or_talks_http():
         assert "--data-dir" in plaudit(*arguments, "--help").stdout, arguments
 
 
+@pytest.mark.parametrize("name", [name for name, entry in COMMANDS.items() if isinstance(load(entry.where), typer.Typer)])
+def test_the_line_of_a_group_names_all_that_is_in_it(name: str):
+    inside = typer.main.get_command(load(COMMANDS[name].where)).commands
+    assert [command for command in inside if command not in COMMANDS[name].help] == []
+
+
 SHORT = {
     **dict.fromkeys(("--lines", "--limit", "--requests", "--swaps", "--votes", "--prompts"), "-n"),
     **dict.fromkeys(("--streams", "--connections", "--concurrency"), "-c"),

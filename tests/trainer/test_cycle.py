@@ -9,24 +9,29 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 from lora_files import publish, write_lora
 from vote_log import completion, events, retraction, settings_for, thumb
 
-from feedback.events import Event, FeedbackSet, RolloutChanged
+from feedback.events import CompletionCreated, Event, FeedbackSet, Message, RolloutChanged
 from feedback.log import TopicReader
+from ops.environment import environment_of
 from ops.learned_from import people_of
 from ops.open_log import open_log_of
-from ops.registry import Registry
-from trainer.checkpoint import Checkpoint, journal
+from ops.registry import AdapterRefused, Registry
+from trainer.checkpoint import Checkpoint, LeaseLost, journal
 from trainer.compare import said_by
+from trainer.cycle import Trainer
 from trainer.explain import NotExplained, feedback_of
 from trainer.inbox import Inbox
 from trainer.learner import TrainingDiverged
 from trainer.process import run_cycle, trainer_of
 from trainer.reward import RewardModel
+from trainer.tracker import Tracker
 
 SCRIPT = Path(__file__).with_name("killed_cycles.py")
 
@@ -36,9 +41,15 @@ def logged(settings, facts: list[Event]) -> None:
         log.append(facts)
 
 
-def state_of(settings):
+@contextmanager
+def leased(settings) -> Iterator[Checkpoint]:
     checkpoint = Checkpoint(settings.trainer_dir, Registry(settings.adapters_dir))
     with checkpoint.lease():
+        yield checkpoint
+
+
+def state_of(settings):
+    with leased(settings) as checkpoint:
         return checkpoint.open(now=0.0)
 
 
@@ -101,6 +112,9 @@ def test_a_cycle_turns_votes_into_an_adapter_with_its_figures_once(tmp_path, tin
     [said] = said_by(settings, ["base", manifest.id], ["question 0-0?"])
     assert said["prompt"] == "question 0-0?"
     assert said["base"] != said[manifest.id]
+    others = publish(Registry(settings.adapters_dir), write_lora(tmp_path / "other")).id
+    with pytest.raises(AdapterRefused, match=f"{others} is an adapter of another model than .*; set PLAUDIT_MODEL to its own"):
+        said_by(settings, ["base", others])
 
     # what it has learnt from is not new again
     with trainer_of(settings) as trainer:
@@ -142,6 +156,52 @@ def test_training_starts_from_the_champion_and_names_it_as_parent(tmp_path, tiny
     assert second.parent == champion
     kl = {gate.name: gate.value for gate in second.gates}
     assert kl["kl_champion"] != kl["kl_base"]
+
+
+class Usurper:
+    """A sink that takes the trainer's lease at its first step, as another trainer would from one that seems dead."""
+
+    def __init__(self, settings, until_the_end: ExitStack) -> None:
+        self.steps = 0
+        self._settings, self._until_the_end = settings, until_the_end
+
+    def log(self, metrics, step: int) -> None:
+        self.steps += 1
+        [holder] = self._settings.adapters_dir.glob(".turns/*/*/holder.json")
+        os.utime(holder, (1.0, 1.0))
+        self._until_the_end.enter_context(leased(self._settings))
+
+
+def test_a_trainer_that_was_taken_over_from_learns_no_further_step(tmp_path, tiny_folder):
+    settings = settings_for(tmp_path, tiny_folder)
+    logged(settings, events(60))
+    with ExitStack() as until_the_end:
+        sink = Usurper(settings, until_the_end)
+        checkpoint = until_the_end.enter_context(leased(settings))
+        log = until_the_end.enter_context(open_log_of(settings))
+        with pytest.raises(LeaseLost, match="another trainer has taken over"):
+            Trainer(settings, log, checkpoint, tracker=Tracker(sink)).cycle(asked=True)
+        assert sink.steps == 1
+    assert Registry(settings.adapters_dir).list("default") == []
+
+
+def test_votes_learnt_from_test_no_model_on_questions_that_it_was_taught(tmp_path, tiny_folder):
+    """All are asked the same few questions: nothing is left to test on."""
+    settings = settings_for(tmp_path, tiny_folder)
+    logged(settings, [asked_of_all(event, 5) for event in events(60)])
+    record = run_cycle(settings)
+    assert record.divided_by == "rater"
+    assert (record.outcome, record.reward_model["n"], record.judge["n"]) == ("no_signal", 0, 0)
+
+
+def asked_of_all(event: Event, questions: int) -> Event:
+    """The same, of one of so many questions."""
+    if not isinstance(event.data, CompletionCreated):
+        return event
+    number = int(event.data.completion_id.split("-")[2])
+    messages = (Message(role="user", content=f"question {number % questions}?"),)
+    text = event.data.text.model_copy(update={"messages": messages})
+    return event.model_copy(update={"data": event.data.model_copy(update={"text": text})})
 
 
 def test_votes_of_other_projects_are_not_learnt_from(tmp_path, tiny_folder):
@@ -209,10 +269,12 @@ def test_a_cycle_that_succeeds_after_one_that_failed_is_in_the_journal_too(tmp_p
         )
     )
     logged(settings, [promoted, *events(60)])
-    failed = run_cycle(settings)
+    command = [sys.executable, "-m", "ops.cli", "train", "--once", "--json"]
+    once = subprocess.run(command, env=environment_of(settings), stdout=subprocess.PIPE, timeout=120)
+    failed = json.loads(once.stdout)
     logged(settings, [back, *events(8, seed=1)])
     done = run_cycle(settings)
-    assert (failed.outcome, failed.cycle) == ("failed", done.cycle)
+    assert (once.returncode, failed["outcome"], failed["cycle"]) == (1, "failed", done.cycle)
     assert [line["outcome"] for line in journal(settings.trainer_dir)] == ["failed", done.outcome]
 
 

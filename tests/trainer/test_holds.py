@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import pytest
 import torch
+from noise import noisy
 from torch import Tensor
 
 from ops.settings import PpoSettings
-from tests.trainer.noise import noisy
 from trainer.batches import TokenBatch
 from trainer.holds import holds_of, logprobs_and_nats
 from trainer.policy import AdapterModel

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from noise import noisy
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from ops.settings import PpoSettings
-from tests.trainer.noise import noisy
 from trainer.batches import TokenBatch
 from trainer.experience import Experience
 from trainer.improve import TrainingDiverged, improve
@@ -42,13 +43,14 @@ def run(model: AdapterModel, score: Callable[[Sequence[Sample]], Tensor] = low_t
     algorithm = changes.pop("algorithm", "ppo")
     reference = changes.pop("reference", "base")
     seed = changes.pop("seed", 0)
+    rollouts = changes.pop("rollouts", None)
     return improve(
         model,
         changes.pop("prompts", PROMPTS),
         score,
         settings=settings(**changes),
         algorithm=algorithm,
-        rollouts=LocalRollouts(model),
+        rollouts=rollouts or LocalRollouts(model),
         seed=seed,
         reference=reference,
     )
@@ -318,6 +320,23 @@ def test_neither_padding_nor_bucketing_changes_a_gradient(tiny: AdapterModel):
     for other in (experience, padded):
         got = gradients(tiny, other)
         assert all(torch.allclose(got[n], g, atol=1e-5, rtol=1e-4) for n, g in wanted.items())
+
+
+class Mistaken(LocalRollouts):
+    """A sampler that holds all it drew e^30 times as likely as the trainer does."""
+
+    def generate(self, *asked, **how):
+        return [replace(s, logprobs=tuple(p + 30 for p in s.logprobs)) for s in super().generate(*asked, **how)]
+
+
+def test_what_the_trainer_would_hardly_have_said_is_hardly_learnt_from(tiny: AdapterModel):
+    tiny.add("policy")
+    plain = run(tiny, algorithm="rloo", kl_coef=0.0).steps[0]
+    tiny.remove("policy")
+    tiny.add("policy")
+    mistaken = run(tiny, algorithm="rloo", kl_coef=0.0, rollouts=Mistaken(tiny)).steps[0]
+    assert plain["policy/grad_norm"] > 1e-3
+    assert mistaken["policy/grad_norm"] < 1e-9
 
 
 def test_an_update_that_runs_away_is_ended_early(tiny: AdapterModel):

@@ -14,12 +14,13 @@ from trainer.rollouts import LocalRollouts
 
 
 def run(model: AdapterModel, score=vowels, **changes: object) -> ImproveResult:
-    settings = {"steps": 1, "prompts_per_step": 8, "samples_per_prompt": 2, "max_new_tokens": 10, "kl_coef": 0.0, **changes}
+    settings = {"steps": 1, "prompts_per_step": 8, "samples_per_prompt": 2, "max_new_tokens": 10, "kl_coef": 0.0}
+    settings |= {"missing_eos_penalty": 0.0, **changes}
     return improve(
         model,
         PROMPTS,
         score,
-        settings=PpoSettings(missing_eos_penalty=0.0, kl_target=None, **settings),
+        settings=PpoSettings(kl_target=None, **settings),
         algorithm="rloo",
         rollouts=LocalRollouts(model),
         seed=0,
@@ -62,6 +63,14 @@ def test_long_answers_lose_the_penalty(tiny: AdapterModel):
     assert 0 < lost <= 3
     short = run(tiny, length_penalty=3.0, max_new_tokens=400, steps=1, prompts_per_step=1)
     assert short.ended_by == "steps"
+
+
+def test_answers_without_an_end_lose_the_fine(tiny: AdapterModel):
+    tiny.add("policy")
+    free, fined = (run(tiny, learning_rate=1e-12, missing_eos_penalty=fine).steps[0] for fine in (0.0, 3.0))
+    assert fined["rollout/ended"] == free["rollout/ended"] < 1
+    lost = free["objective/rlhf_reward"] - fined["objective/rlhf_reward"]
+    assert lost == pytest.approx(3 * (1 - free["rollout/ended"]), abs=1e-4)
 
 
 def test_a_policy_that_is_too_far_from_its_reference_learns_no_further_and_says_why(tiny: AdapterModel):

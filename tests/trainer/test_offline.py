@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from noise import noisy
 from vote_log import BAD, completion, events, settings_for, thumb
 
 from feedback.events import CompletionCreated, Event, Preference
@@ -14,7 +15,6 @@ from feedback.log import Position, Record
 from ops.open_log import open_log_of
 from ops.registry import Registry
 from ops.settings import Settings, TrainSettings
-from tests.trainer.noise import noisy
 from trainer.learner import NothingToLearn, TrainingDiverged
 from trainer.offline import drawn, learn_offline, lessons
 from trainer.policy import AdapterModel

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from noise import noisy
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from tests.trainer.noise import noisy
 from trainer.adapter_files import AdapterFileError
 from trainer.batches import TokenBatch, buckets
 from trainer.policy import AdapterModel, PolicyError

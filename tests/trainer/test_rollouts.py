@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from noise import noisy
 from scripted_vllm import ScriptedVllm, scripted_vllm
 
-from tests.trainer.noise import noisy
 from trainer.batches import TokenBatch
 from trainer.policy import AdapterModel
 from trainer.rollouts import PRIORITY, EngineRollouts, LocalRollouts, RolloutsUnavailable, Sample, with_fallback

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from noise import noisy
 from vote_log import settings_for
 
 from feedback.events import Message
+from trainer.gates.master_keys import MASTER_KEYS
 from trainer.reward import RewardModel
 from trainer.rollouts import LocalRollouts, RolloutsUnavailable
 from trainer.trial import FEW_PROMPTS, Trial, divide_prompts
@@ -34,9 +36,20 @@ class Apart(LocalRollouts):
         return [replace(sample, logprobs=tuple(p - 0.03 for p in sample.logprobs)) for sample in samples]
 
 
-def verdicts(tiny, settings, standards=None, champion="base", **asked):
-    trial = Trial(tiny, champion, prompts(16), None, settings, temperature=1.0, seed=0)
-    results, after = trial.run(RewardModel(tiny, "judge"), standards or {}, reward=RewardModel(tiny, "reward"), **asked)
+class Fooled:
+    """Likes (or dislikes: -1) what says nothing, and all else alike."""
+
+    def __init__(self, sign: int) -> None:
+        self.sign = sign
+
+    def score(self, answers):
+        return torch.tensor([float(self.sign * (answer.text in MASTER_KEYS)) for answer in answers])
+
+
+def verdicts(tiny, settings, standards=None, champion="base", temperature=1.0, judge=None, reward=None, **asked):
+    trial = Trial(tiny, champion, prompts(16), None, settings, temperature=temperature, seed=0)
+    judge, reward = judge or RewardModel(tiny, "judge"), reward or RewardModel(tiny, "reward")
+    results, after = trial.run(judge, standards or {}, reward=reward, **asked)
     return {result.name: result for result in results}, after
 
 
@@ -76,6 +89,25 @@ def test_the_kl_to_a_champion_is_not_that_to_the_base(tiny, tiny_folder, tmp_pat
     results, _ = verdicts(tiny, settings_for(tmp_path, tiny_folder), champion="champion")
     assert results["kl_champion"].value == pytest.approx(0, abs=1e-4)
     assert results["kl_base"].value > 0.01
+
+
+def test_the_kl_is_that_of_the_policy_as_it_is_and_not_as_it_is_served(tiny, tiny_folder, tmp_path):
+    tiny.add("policy")
+    noisy(tiny, "policy", size=0.3)
+    settings = settings_for(tmp_path, tiny_folder)
+    plain, sharp = (verdicts(tiny, settings, temperature=t, judge=Fooled(1), reward=Fooled(1))[0] for t in (1.0, 0.2))
+    assert plain["kl_base"].value > 0.1
+    assert sharp["kl_base"].value == pytest.approx(plain["kl_base"].value)
+    assert sharp["distinct_2"] != plain["distinct_2"]
+
+
+def test_each_model_is_asked_itself_what_it_thinks_of_saying_nothing(tiny, tiny_folder, tmp_path):
+    tiny.add("policy")
+    settings = settings_for(tmp_path, tiny_folder)
+    for sign in (1, -1):
+        results, _ = verdicts(tiny, settings, judge=Fooled(sign), reward=Fooled(-sign))
+        assert results["master_keys_judge"].passed == (sign == -1)
+        assert results["master_keys_reward"].passed == (sign == 1)
 
 
 def test_the_first_engine_that_answers_is_compared_with_the_trainer(tiny, tiny_folder, tmp_path):
