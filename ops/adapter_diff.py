@@ -24,13 +24,17 @@ def gates_of(a: Side, b: Side) -> dict[str, tuple[GateResult | None, GateResult 
 
 def settings_of(a: Side, b: Side) -> dict[str, Sides]:
     """Settings of the training, seeds and software that are not the same, by dotted name."""
-    training = [manifest.training if manifest else {} for manifest in (a, b)]
-    return _differences(*({name: told[name] for name in ("config", "seed", "software") if name in told} for told in training))
+    return _differences(_settings(a), _settings(b))
 
 
 def figures_of(a: Side, b: Side) -> dict[str, Sides]:
     """All else that is told of the training and of the reward models, where it is not the same."""
     return _differences(*(_figures(manifest) for manifest in (a, b)))
+
+
+def _settings(manifest: Side) -> dict[str, Any]:
+    training = manifest.training if manifest else {}
+    return {name: training[name] for name in ("config", "seed", "software") if name in training}
 
 
 def _figures(manifest: Side) -> dict[str, Any]:

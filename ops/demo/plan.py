@@ -56,7 +56,7 @@ PLANS = {
         rollout_seconds=240.0,
         trickle_seconds=30.0,
         seconds=1440.0,
-        cycle_seconds=900.0,
+        cycle_seconds=1000.0,
         evaluation_prompts=256,
         evaluation_seconds=240.0,
         settings={
@@ -65,8 +65,7 @@ PLANS = {
             # Answers as various as those that it learns from, and as long; fewer tell less, longer ones cost more.
             "sampling": {"pair_temperature": 1.0, "max_tokens": 80},
             # Shorter answers are what these people ask for; what says nothing is for other gates to see.
-            # The trainer itself draws answers in half of the time that vLLM's LoRA takes on a CPU.
-            "train": {"rollouts": "local", "nice": 19, "ppo": {"time_budget_s": 500.0}, "gates": {"min_length_ratio": 0.1}},
+            "train": {"nice": 19, "ppo": {"time_budget_s": 600.0}, "gates": {"min_length_ratio": 0.1}},
         },
     ),
 }
