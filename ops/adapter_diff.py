@@ -23,8 +23,8 @@ def gates_of(a: Side, b: Side) -> dict[str, tuple[GateResult | None, GateResult 
 
 
 def settings_of(a: Side, b: Side) -> dict[str, Sides]:
-    """Settings of the training, seeds and software that are not the same, by dotted name."""
-    return _differences(_settings(a), _settings(b))
+    """Settings of the training, seeds and software that are not the same, by dotted name; the base has none to differ."""
+    return _differences(_settings(a), _settings(b)) if a and b else {}
 
 
 def figures_of(a: Side, b: Side) -> dict[str, Sides]:
@@ -32,9 +32,8 @@ def figures_of(a: Side, b: Side) -> dict[str, Sides]:
     return _differences(*(_figures(manifest) for manifest in (a, b)))
 
 
-def _settings(manifest: Side) -> dict[str, Any]:
-    training = manifest.training if manifest else {}
-    return {name: training[name] for name in ("config", "seed", "software") if name in training}
+def _settings(manifest: AdapterManifest) -> dict[str, Any]:
+    return {name: manifest.training.get(name, {}) for name in ("config", "seed", "software")}
 
 
 def _figures(manifest: Side) -> dict[str, Any]:

@@ -215,7 +215,9 @@ class GateSettings(_Group):
     max_logprob_difference: float = Field(default=0.02, gt=0, description="Mean |engine - trainer|, nats a token, float32.")
     max_logprob_difference_bf16: float = Field(default=0.05, gt=0, description="The same for a base of less precision.")
     max_accuracy_loss: float = Field(default=0.01, ge=0, le=1, description="Of the reward model's, since the last one.")
-    max_calibration_error: float = Field(default=0.05, ge=0, le=1)
+    max_calibration_error: float = Field(
+        default=0.05, ge=0, le=1, description="Beyond what chance alone shows of so many votes, and its standard error."
+    )
     max_length_bias: float = Field(
         default=0.1, ge=0, le=2, description="Correlation with length beyond that of what people said."
     )
@@ -244,7 +246,9 @@ class TrainSettings(_Group):
     lora_alpha: int = Field(default=32, ge=1)
     threads: int | None = Field(default=None, ge=1, description="CPU threads; None: PyTorch's own choice.")
     nice: int = Field(default=10, ge=0, le=19, description="Process priority: 19 is the most polite.")
-    rollouts: Literal["engine", "local"] = Field(default="engine", description="Who generates; 'engine' falls back on 'local'.")
+    rollouts: Literal["engine", "local"] = Field(
+        default="engine", description="Who generates; 'engine' falls back on 'local', which asks no engine."
+    )
     keep_every: int = Field(
         default=5, ge=0, description="PPO steps after which a cycle's state is kept; 0: never within a cycle."
     )

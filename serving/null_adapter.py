@@ -2,7 +2,8 @@
 
 vLLM's LoRA on a CPU looks weights up by slot, and a request without an adapter has slot -1: Python's last one. In a batch
 with adapters, such a request is answered with whatever adapter lies in the last slot
-(vllm/lora/ops/torch_ops/lora_ops.py, 0.32). With this adapter, no request is without one.
+(vllm/lora/ops/torch_ops/lora_ops.py, 0.32). With this adapter, no request is without one, also in an engine that leaves our own
+LoRA out (`serving.vllm_cpu`).
 """
 
 from __future__ import annotations

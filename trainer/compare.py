@@ -33,7 +33,7 @@ def said_by(settings: Settings, adapters: Sequence[str], prompts: Sequence[str] 
     folders = {name: None if name == BASE else registry.path(name) for name in adapters}
     for name in folders.keys() - {BASE}:
         if registry.get(name).base_model != ref.digest:
-            raise AdapterRefused(f"{name} is an adapter of another model than {settings.model!r}; set PLAUDIT_MODEL to its own")
+            raise AdapterRefused(name, "base_model", f"not {settings.model!r}; set PLAUDIT_MODEL to the model that it is for")
         registry.verify(name, settings.engine.max_lora_rank)
     most = settings.train.ppo.max_new_tokens
     said = answers(ref.path, folders, asked, temperature=0.0, max_new_tokens=most, seed=settings.seed)

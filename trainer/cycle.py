@@ -236,12 +236,14 @@ class Trainer:
     def _rollouts(self, model: AdapterModel) -> RolloutSource:
         """From the first engine that delivers; generated here where none does, or none is to."""
         source: RolloutSource = LocalRollouts(model)
-        if self._settings.train.rollouts == "engine":
-            for engine in reversed(self._engines(model)):
-                source = with_fallback(engine, source)
+        for engine in reversed(self._engines(model)):
+            source = with_fallback(engine, source)
         return source
 
     def _engines(self, model: AdapterModel) -> list[RolloutSource]:
+        """Those that the trainer may ask."""
+        if self._settings.train.rollouts == "local":
+            return []
         return [EngineRollouts(url, model, self._settings.trainer_dir / "rollouts") for url in self._settings.engines]
 
     def _standards(self, champion: str) -> Standards:

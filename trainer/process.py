@@ -106,7 +106,8 @@ def _leave(number: int, frame: object) -> NoReturn:
 
 def _print(record: CycleRecord | None, project: str, json: bool) -> None:
     if json:
-        print_json({"outcome": "nothing_new", "new_votes": 0} if record is None else record.model_dump(mode="json"))
+        nothing = {"outcome": "nothing_new", "project": project, "new_votes": 0}
+        print_json(nothing if record is None else record.model_dump(mode="json"))
     elif record is None:
         print(f"no new votes in project {project!r}")
     else:

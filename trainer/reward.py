@@ -33,6 +33,7 @@ from trainer.examples import Example, Prompt, parted, weighted
 from trainer.frozen import FORM, Reader, width
 from trainer.goals import Goal, NoGoal, learn_goal
 from trainer.heads import HEADS, Heads
+from trainer.learner import TrainingDiverged
 from trainer.likelihood import Likelihood
 from trainer.negatives import negatives
 from trainer.policy import AdapterModel
@@ -197,7 +198,7 @@ class RewardModel:
 
         With ``ask``, how far each rater is believed is found out first (see `trainer.doubt`); without, it is what the examples
         say. Scores of the goals' metrics teach the goals alone, once the rest is learnt. Raises `TrainingDiverged` when a loss is
-        not finite.
+        not finite, or what the base reads.
         """
         preferences, labels = parted(examples, settings.goals)
         losses = self._fit_preferences(preferences, settings, seed, ask)
@@ -224,6 +225,8 @@ class RewardModel:
         spoken = sum(len(lesson.answers) for lesson in lessons)
         self._stand_on(settings.trunk)
         frozen = self._read(rows)
+        if not frozen.isfinite().all():
+            raise TrainingDiverged(f"what the base reads for {self.name!r} in the answers is not finite")
         rows = [replace(row, surprises=own) for row, own in zip(rows, frozen[:, -COUNT:], strict=True)]
         scale = 1.0
         if self.trunk == "frozen":

@@ -57,7 +57,7 @@ class Fit:
         self._start()
         if reward.trunk == "frozen":
             with torch.no_grad():
-                return [self._loss(range(len(self._lessons))).item() / len(self._lessons)]
+                return [self._finite(self._loss(range(len(self._lessons)))).item() / len(self._lessons)]
         weights = [*reward.model.trainable(reward.name), *reward.heads.parameters()]
         nuisances = [*reward.likelihood.parameters(), self._offsets]
         optimizer = torch.optim.Adam(
@@ -72,9 +72,7 @@ class Fit:
             total = 0.0
             for start in range(0, len(order), settings.batch_size):
                 batch = order[start : start + settings.batch_size]
-                loss = self._loss(batch)
-                if not loss.isfinite():
-                    raise TrainingDiverged(f"the loss of {reward.name!r} is {loss.item()}")
+                loss = self._finite(self._loss(batch))
                 optimizer.zero_grad()
                 (loss / len(batch)).backward()
                 nn.utils.clip_grad_norm_(weights, 1.0)
@@ -83,6 +81,11 @@ class Fit:
                 total += loss.item()
             losses.append(total / len(order))
         return losses
+
+    def _finite(self, loss: Tensor) -> Tensor:
+        if not loss.isfinite():
+            raise TrainingDiverged(f"the loss of {self._reward.name!r} is {loss.item()}")
+        return loss
 
     def _start(self) -> None:
         """Heads and nuisances on states that stand still: the frozen model's, or those of the adapter that has learnt before."""

@@ -25,8 +25,13 @@ from trainer.surprise import COUNT
 STRENGTHS = tuple((states, surprises) for surprises in (1.0, 1000.0) for states in (1.0, 3.0, 10.0, 30.0, 100.0, 300.0))
 """Multiples of the heads' own priors (see `trainer.heads`) of states and of surprises, which some do not care for at all."""
 
-SCALES = (0.7, 1.0, 1.4, 2.0, 2.8)
-"""Of the scores: a prior that keeps chance out makes them too small, and a model less sure than it may be."""
+SCALES = (2.8, 2.0, 1.4, 0.7, 1.0)
+"""Of the scores: where much is chance, a prior that keeps it out makes what is left too small, and the model less sure than it
+may be.
+"""
+
+SCALE_SPREAD = 0.35
+"""Standard deviation of a scale's logarithm in the prior that keeps few votes at 1."""
 
 FOLDS = 5
 
@@ -39,7 +44,7 @@ class Prior(NamedTuple):
 
 
 def prior(examples: Sequence[Example], readings: Tensor, settings: RewardSettings) -> Prior:
-    """One of `STRENGTHS` and `SCALES`, the last of those that are as good; `Prior()` where there are fewer prompts than folds.
+    """The best of `STRENGTHS` and `SCALES`, the last of those that are as good; `Prior()` with fewer prompts than folds.
 
     readings: (R, F) of all answers, in order. A prompt's votes are held out together. All strengths and folds are solved at once.
     """
@@ -58,7 +63,8 @@ def prior(examples: Sequence[Example], readings: Tensor, settings: RewardSetting
     with torch.no_grad():
         scores = heads(readings)
         nats = [(weights * ballots.nats(scale * scores, likelihood, plain)).sum(0) for scale in SCALES]
-    losses = torch.stack(nats).reshape(len(SCALES), len(STRENGTHS), FOLDS).sum(2).flatten()
+    losses = torch.stack(nats).reshape(len(SCALES), len(STRENGTHS), FOLDS).sum(2)
+    losses = (losses + losses.new_tensor(SCALES).log()[:, None] ** 2 / (2 * SCALE_SPREAD**2)).flatten()
     scale, strength = divmod(len(losses) - 1 - int(losses.flip(0).argmin()), len(STRENGTHS))
     return Prior(*STRENGTHS[strength], SCALES[scale])
 

@@ -54,8 +54,8 @@ PROXY_PROMPTS = 256
 KEY_PROMPTS = 8
 """To which every master key is tried."""
 
-ENGINE_PROMPTS = 8
-"""Some hundred tokens: enough for a mean difference that is all or nothing."""
+ENGINE_PROMPTS = 32
+"""More than a thousand tokens: in bfloat16 a standard error of 0.002 nats, where 0.05 are allowed and 0.045 are common."""
 
 PROBE_SEED = 0
 """Which of the starter domain's facts are asked."""

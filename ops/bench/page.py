@@ -17,7 +17,7 @@ from ops.errors import CommandError
 
 _INTRODUCTION = """# How fast it learns
 
-Made by `{command}` from the JSON files beside it: every figure is in them, with the machine and the settings.
+Made by `{command}` from these JSON files: every figure is in them, with the machine and the settings.
 
 Simulated people with a hidden taste ask the starter model's questions and vote on what they get (70 % pairs, 30 % thumbs; a
 quarter of the pairs against the base). After every {every} votes a training cycle learns from the log, and an adapter that
@@ -35,7 +35,7 @@ def write_page(target: Path, sources: Sequence[Path]) -> list[Path]:
     learnt = [run for report in reports for run in report.get("runs", ())]
     texts, written = [], []
     if learnt:
-        command = f"plaudit bench page --to {target.name} " + " ".join(source.name for source in sources)
+        command = f"plaudit bench page --to {target} {' '.join(map(str, sources))}"
         every = next(report["options"]["votes_per_round"] for report in reports if "runs" in report)
         texts.append(_INTRODUCTION.format(command=command, every=every))
         text, drawn = _learning(learnt, target.with_suffix(""))
@@ -55,8 +55,13 @@ def _read(source: Path) -> dict[str, Any]:
         raise CommandError(f"{source}: {error}; give it a file that a bench has written with --json") from error
     if not isinstance(report, dict) or not {"runs", "figures"} & set(report):
         raise CommandError(f"{source}: has neither runs nor figures; give it a file that a bench has written with --json")
+    if "runs" in report and "votes_per_round" not in (report.get("options") or {}):
+        raise CommandError(f"{source}: options has no votes_per_round; give it a file as a bench has written it")
     for of, needed in _NEEDED.items():
-        for place, entry in enumerate(report.get(of, ())):
+        entries = report.get(of, [])
+        if not isinstance(entries, list):
+            raise CommandError(f"{source}: {of}={entries!r} is no list; give it a file as a bench has written it")
+        for place, entry in enumerate(entries):
             if missing := needed - set(entry if isinstance(entry, dict) else ()):
                 raise CommandError(f"{source}: {of}[{place}] has no {min(missing)}; give it a file as a bench has written it")
     return report

@@ -114,7 +114,7 @@ def of_user(
 @app.command()
 def diff(
     first: Annotated[str, typer.Argument(metavar="A", help="An adapter's id, or 'base'.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another's.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another's, or 'base'.")],
     answers: Annotated[bool, typer.Option("--answers", help="Ask both, and show what they say side by side.")] = False,
     prompt: Annotated[
         list[str] | None,

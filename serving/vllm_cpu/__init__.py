@@ -1,7 +1,8 @@
 """vLLM's platform for CPUs with a LoRA that is a few times as fast, as one of vLLM's own plugins.
 
-vLLM finds it by the entry point ``vllm.platform_plugins`` of this package and asks it what to run on, in every process of an
-engine beside which Plaudit is installed. Where vLLM would not take its plain CPU platform, ours stays away.
+vLLM finds it by the entry point ``vllm.platform_plugins`` of this package wherever Plaudit is installed, unless
+``VLLM_TARGET_DEVICE=cpu`` keeps all plugins out or ``VLLM_PLUGINS`` names others. Where vLLM would not take its plain CPU
+platform, ours stays away.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 vLLM's own (`vllm.lora.ops.torch_ops.lora_ops`, 0.32) copies an adapter's matrices once for every token of a batch and multiplies
 each token with its copy: a 135M model then writes a quarter to a third of the tokens that it writes without an adapter. Here a
-batch's tokens are sorted by their adapters, and each adapter is one matrix product. Tokens without an adapter are left alone;
-there they get that of the last slot.
+batch's tokens are sorted by their adapters, and each adapter is one matrix product of a linear layer. Tokens without an adapter
+are left alone; there they get that of the last slot. LoRA of embeddings and logits, which no adapter of ours has, is vLLM's.
 """
 
 from __future__ import annotations

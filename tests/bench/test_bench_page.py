@@ -81,7 +81,15 @@ def test_runs_that_were_asked_for_and_are_not_there_are_named(tmp_path):
     assert "Asked for and not measured: kto, 0% adversaries, seeds 0, 1, 2." in text
 
 
-@pytest.mark.parametrize("content", ["not JSON", "[]", '{"other": 1}', '{"runs": [{}]}', '{"runs": [1]}', '{"figures": [{}]}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "not JSON",
+        *("[]", '{"other": 1}', '{"runs": []}', '{"runs": 5, "options": {"votes_per_round": 9}}', '{"figures": 5}'),
+        *('{"runs": [{}], "options": {"votes_per_round": 9}}', '{"runs": [1], "options": {"votes_per_round": 9}}'),
+        '{"figures": [{}]}',
+    ],
+)
 def test_what_is_no_report_is_told_by_name(tmp_path, content):
     path = tmp_path / "wrong.json"
     path.write_text(content)

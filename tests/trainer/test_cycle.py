@@ -113,7 +113,7 @@ def test_a_cycle_turns_votes_into_an_adapter_with_its_figures_once(tmp_path, tin
     assert said["prompt"] == "question 0-0?"
     assert said["base"] != said[manifest.id]
     others = publish(Registry(settings.adapters_dir), write_lora(tmp_path / "other")).id
-    with pytest.raises(AdapterRefused, match=f"{others} is an adapter of another model than .*; set PLAUDIT_MODEL to its own"):
+    with pytest.raises(AdapterRefused, match=f"{others}: base_model: not '.*'; set PLAUDIT_MODEL to the model that"):
         said_by(settings, ["base", others])
 
     # what it has learnt from is not new again

@@ -12,6 +12,7 @@ from ops.settings import RewardSettings
 from trainer.examples import weighted
 from trainer.frozen import width
 from trainer.heads import HEADS
+from trainer.learner import TrainingDiverged
 from trainer.negatives import negatives
 from trainer.report import report
 from trainer.reward import RewardModel
@@ -58,6 +59,13 @@ def test_its_heads_go_as_far_as_held_out_votes_allow(tiny):
     unscaled.trunk, unscaled.heads = "frozen", reward.heads.others(HEADS)
     Fit(unscaled, taught, rows, read, FROZEN, 0, len(votes), said).run()
     assert torch.allclose(reward.heads.weight, scale * unscaled.heads.weight, rtol=1e-3, atol=1e-5)
+
+
+def test_readings_that_are_not_numbers_end_the_training(tiny):
+    reward = RewardModel(tiny, "reward")
+    tiny.model.model.norm.weight.data.fill_(math.nan)
+    with pytest.raises(TrainingDiverged, match="what the base reads for 'reward' in the answers is not finite"):
+        reward.fit(taste(16, seed=1), FROZEN, seed=0)
 
 
 def test_changing_the_trunk_begins_anew(tiny):

@@ -194,7 +194,7 @@ def test_a_bandit_ends_at_its_known_optimum(bandit: AdapterModel, algorithm: str
     optimum /= optimum.sum()
     run(bandit, pay, algorithm=algorithm, kl_coef=1.0, steps=50, max_new_tokens=1, **PULL)
     assert (base - optimum).abs().sum() > 0.5
-    assert (arms(bandit, "policy") - optimum).abs().sum() < 0.15
+    assert (arms(bandit, "policy") - optimum).abs().sum() < 0.25
 
 
 def test_with_nothing_else_to_earn_only_what_the_base_holds_unlikely_is_given_up(bandit: AdapterModel):

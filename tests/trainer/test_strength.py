@@ -37,8 +37,14 @@ def test_surprises_keep_their_say_where_people_care_for_them():
     assert prior(*votes(120, signal=20.0, column=WIDTH), SETTINGS)[1] == 1.0
 
 
-def test_where_votes_are_chance_scores_are_made_smaller():
-    assert prior(*votes(120, signal=0.0, seed=1), SETTINGS).scale == min(SCALES)
+def test_few_votes_change_the_scale_seldom_and_little():
+    scales = [prior(*votes(20, signal=0.0, seed=seed), SETTINGS).scale for seed in range(8)]
+    assert sorted(scales)[:6] == [1.0] * 6
+    assert max(scales) <= 1.4
+
+
+def test_where_many_votes_are_chance_scores_are_made_smaller():
+    assert prior(*votes(300, signal=0.0, seed=1), SETTINGS).scale == min(SCALES)
 
 
 def test_a_prompts_votes_are_held_out_together():
