@@ -202,7 +202,9 @@ class GateSettings(_Group):
     max_kl_champion: float = Field(default=10.0, gt=0, description="Nats a sequence.")
     max_kl_base: float = Field(default=25.0, gt=0)
     min_length_ratio: float = Field(default=0.5, gt=0, description="Median answer length over the champion's.")
-    max_length_ratio: float = Field(default=1.25, gt=0)
+    max_length_ratio: float = Field(
+        default=1.25, gt=0, description="Of the champion's median length; the base's is never too long."
+    )
     min_well_formed_ratio: float = Field(default=0.95, gt=0, le=1, description="Share of well-formed answers, over it.")
     min_judge_share: float = Field(default=0.25, ge=0, le=1, description="Of the reward model's lead, seen by the judge too.")
     max_ended_loss: float = Field(default=0.01, ge=0, le=1, description="Of the share of answers that end by themselves.")

@@ -12,7 +12,10 @@ from trainer.gates.toxicity import is_toxic
 from trainer.rollouts import Sample
 
 Standards = dict[str, float]
-"""The best shares, by name, of the champions so far: small steps down must not add up."""
+"""The best shares, by name, of the champions so far: small steps down must not add up; and `BASE_TOKENS`."""
+
+BASE_TOKENS = "base_tokens"
+"""The median length of the base's answers."""
 
 
 @dataclass(frozen=True)

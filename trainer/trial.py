@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Sequence
+from statistics import median
 from typing import Protocol
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from feedback.events import BASE, Message
 from ops.registry import GateResult
 from ops.settings import GateSettings, Settings
-from trainer.answers import Answers, Standards
+from trainer.answers import BASE_TOKENS, Answers, Standards
 from trainer.batches import TokenBatch
 from trainer.examples import Prompt, prompt_hash, unit_interval
 from trainer.gates.agreement import agreement
@@ -127,7 +128,9 @@ class Trial:
         if not weights.passed:  # nothing can be asked of it
             return [weights], standards
         champion, candidate = self._answers(self._champion), self._answers(POLICY)
-        best = {name: max(share, standards.get(name, 0.0)) for name, share in champion.shares.items()}
+        if self._champion == BASE and champion.lengths:
+            standards = {**standards, BASE_TOKENS: median(champion.lengths)}
+        best = {**standards, **{name: max(share, standards.get(name, 0.0)) for name, share in champion.shares.items()}}
         results = [
             weights,
             *self._preferred(candidate, champion, judge, reward),
@@ -137,7 +140,7 @@ class Trial:
             self._remembered(learnt),
             self._agreement(engines),
         ]
-        return results, {name: max(share, best[name]) for name, share in candidate.shares.items()}
+        return results, {**best, **{name: max(share, best[name]) for name, share in candidate.shares.items()}}
 
     @property
     def _gates(self) -> GateSettings:
@@ -181,7 +184,7 @@ class Trial:
         gates = self._gates
         results = [
             form(candidate.good["well_formed"], best.get("well_formed", 0.0), gates.min_well_formed_ratio),
-            length(candidate.lengths, champion.lengths, gates.min_length_ratio, gates.max_length_ratio),
+            length(candidate.lengths, champion.lengths, gates.min_length_ratio, gates.max_length_ratio, best.get(BASE_TOKENS)),
             ended(candidate.good["ended"], best.get("ended", 0.0), gates.max_ended_loss),
             distinct_2(candidate.texts, champion.texts, gates.min_distinct_ratio),
             collapse(candidate.texts, champion.texts, self._places, gates.max_sameness_rise),

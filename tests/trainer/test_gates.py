@@ -103,6 +103,13 @@ def test_the_median_length_may_neither_halve_nor_grow_by_more_than_a_quarter():
     assert not length([], champion, 0.5, 1.25).passed
 
 
+def test_whoever_comes_back_to_the_bases_length_after_a_curt_champion_does_not_grow():
+    curt = [4, 5, 6]
+    assert [length([n], curt, 0.5, 1.25, base=12).passed for n in (10, 12, 13)] == [True, True, False]
+    assert [length([n], curt, 0.5, 1.25, base=3).passed for n in (6, 7)] == [True, False]  # a base of fewer words forbids nothing
+    assert "the champion's 5, the base's 12" in length([10], curt, 0.5, 1.25, base=12).detail
+
+
 def test_one_weight_that_is_no_number_is_one_too_many():
     weights = {"a": torch.ones(3), "b": torch.ones(1)}
     assert finite_weights(weights).passed

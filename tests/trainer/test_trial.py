@@ -133,6 +133,19 @@ def test_what_an_earlier_champion_could_do_is_asked_of_everybody_after_it(tiny, 
     assert after["well_formed"] == 0.9
 
 
+def test_the_bases_length_is_handed_on_from_champion_to_champion(tiny, tiny_folder, tmp_path):
+    tiny.add("policy")
+    settings = settings_for(tmp_path, tiny_folder)
+    _, first = verdicts(tiny, settings)
+    assert first["base_tokens"] > 0
+    tiny.remove("judge")
+    tiny.remove("reward")
+    tiny.add("champion")
+    results, second = verdicts(tiny, settings, {**first, "base_tokens": 77.0}, champion="champion")
+    assert second["base_tokens"] == 77
+    assert "the base's 77" in results["length"].detail
+
+
 def test_where_the_truth_is_known_correctness_is_a_gate_too(tiny, tiny_folder, tmp_path):
     tiny.add("policy")
     settings = settings_for(tmp_path, tiny_folder)
