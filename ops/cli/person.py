@@ -14,9 +14,11 @@ IdKind = Annotated[str, typer.Option("--kind", help="What the id is of: user, an
 
 
 def person_of(settings: Settings, user: str, kind: str) -> str:
-    """A hash, see `ops.erase.hash_of`. Raises `CommandError` for a kind that there is not."""
+    """A hash, see `ops.erase.hash_of`. Raises `CommandError` for no id, and for a kind that there is not."""
     from ops.erase import Kind, hash_of
 
     if kind not in get_args(Kind):
         raise CommandError(f"--kind={kind!r}: use user, annotator or conversation")
+    if not user.strip():
+        raise CommandError(f"user={user!r}: name the id that the application sent with its chats")
     return hash_of(settings, settings.project, user, cast(Kind, kind))

@@ -2,7 +2,7 @@
 
 vLLM finds it by the entry point ``vllm.platform_plugins`` of this package wherever Plaudit is installed, unless
 ``VLLM_TARGET_DEVICE=cpu`` keeps all plugins out or ``VLLM_PLUGINS`` names others. Where vLLM would not take its plain CPU
-platform, ours stays away.
+platform, ours stays away. What it is worth tell ``plaudit bench engine`` and ``VLLM_PLUGINS= plaudit bench engine``.
 """
 
 from __future__ import annotations

@@ -176,3 +176,9 @@ def test_a_project_without_adapters_is_named_as_its_name_may_be_mistyped(setting
         done = CliRunner().invoke(app, ["adapters", *command, "--project", "typo", "--data-dir", str(settings.data_dir)])
         assert done.exit_code == 0, done.output
         assert "project 'typo' has no adapter" in done.stderr
+
+
+def test_nobody_is_no_user(settings: Settings):
+    done = CliRunner().invoke(app, ["adapters", "of-user", " ", "--data-dir", str(settings.data_dir)])
+    assert done.exit_code
+    assert "user=' '" in str(done.exception)
