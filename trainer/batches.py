@@ -1,4 +1,4 @@
-"""Token sequences as tensors: prompt and response packed in one row, padded on the right, cut into buckets of like length."""
+"""Token sequences as tensors: prompt and response packed in one row, padded on the right, cut into groups for one pass."""
 
 from __future__ import annotations
 
@@ -113,6 +113,22 @@ def buckets(lengths: Tensor, token_budget: int) -> Iterator[Tensor]:
         cuts.append(starts[cuts[-1]])
     for stop, start in zip(cuts[-2::-1], cuts[:0:-1], strict=True):
         yield order[start:stop]
+
+
+def packs(lengths: Tensor, token_budget: int) -> Iterator[Tensor]:
+    """Row numbers in groups, longest first, each of at most ``token_budget`` tokens without any padding, or one row.
+
+    lengths: (B,). Every row is in exactly one group.
+    """
+    order = torch.argsort(lengths, descending=True, stable=True)
+    start, tokens = 0, 0
+    for stop, length in enumerate(lengths[order].tolist()):
+        if stop > start and tokens + length > token_budget:
+            yield order[start:stop]
+            start, tokens = stop, 0
+        tokens += length
+    if len(order):
+        yield order[start:]
 
 
 def gathered(states: Tensor, positions: Tensor) -> Tensor:

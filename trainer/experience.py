@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
 
-from trainer.batches import TokenBatch, buckets
+from trainer.batches import TokenBatch
+
+Groups = Callable[[Tensor], Iterable[Tensor]]
+"""Of lengths (B,): row numbers in groups, see `trainer.policy.AdapterModel.groups`."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,14 @@ class Experience:
         for rows in order.chunk(min(count, len(order))):
             yield self.select(rows.to(self.batch.tokens.device))
 
-    def passes(self, token_budget: int, rank: int = 0, size: int = 1) -> Iterator[tuple[Experience, float]]:
-        """Parts of like length of at most ``token_budget`` padded tokens, each with its share of the response tokens.
+    def passes(self, groups: Groups, rank: int = 0, size: int = 1) -> Iterator[tuple[Experience, float]]:
+        """Parts for a pass each, as ``groups`` cuts rows by their lengths, with each one's share of the response tokens.
 
         A mean over all response tokens is the sum of the parts' means times their shares. Of ``size`` processes each, by its
         ``rank``, gets other rows, about as many tokens as the others.
         """
         total = max(1, int(self.batch.response_lengths.sum()))
         own = self if size == 1 else self.select(torch.argsort(self.batch.lengths, descending=True, stable=True)[rank::size])
-        for rows in buckets(own.batch.lengths, token_budget):
+        for rows in groups(own.batch.lengths):
             part = own.select(rows)
             yield part, int(part.batch.response_lengths.sum()) / total

@@ -53,7 +53,7 @@ class Critic:
 class Learner:
     """Holds the optimizers; adapter "policy" and the critic are trained in place.
 
-    The gradient of a minibatch adds up over passes of the model's ``tokens_per_pass``: no more activations are held at once;
+    The gradient of a minibatch adds up over passes of the model's `groups`: no more activations are held at once;
     and over the crew's processes, of which each takes some of the rows.
     """
 
@@ -133,7 +133,7 @@ class Learner:
         names = ("policy/loss", *LOSS_METRICS, *(hold.metric for hold in self._holds))
         metrics: Metrics = dict.fromkeys(names, 0.0)
         self._policy_optimizer.zero_grad()
-        for part, share in minibatch.passes(self._model.tokens_per_pass, self._crew.rank, self._crew.size):
+        for part, share in minibatch.passes(self._model.groups, self._crew.rank, self._crew.size):
             logprobs, nats = self._logprobs(part)
             loss, details = ppo_policy_loss(
                 logprobs,
@@ -166,7 +166,7 @@ class Learner:
         """One optimizer step of the critic; without old values there is nothing to clip to."""
         metrics: Metrics = {"value/loss": 0.0}
         self._value_optimizer.zero_grad()
-        for part, share in minibatch.passes(self._model.tokens_per_pass, self._crew.rank, self._crew.size):
+        for part, share in minibatch.passes(self._model.groups, self._crew.rank, self._crew.size):
             values = self._critic(part.batch)
             old_values = values.detach() if part.values is None else part.values
             loss = value_loss(values, old_values, part.returns, part.mask, value_clip=self._settings.value_clip)

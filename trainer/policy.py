@@ -22,15 +22,18 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from feedback.events import BASE
+from trainer import packing
 from trainer.adapter_files import AdapterFileError, AdapterFiles
-from trainer.batches import TokenBatch, buckets, gathered
+from trainer.batches import TokenBatch, buckets, gathered, packs
 from trainer.supported import ModelUnsupported, check_logits, linear_layers
 from trainer.vocabulary import entropy, picked
 
 __all__ = ["BASE", "AdapterModel", "ModelUnsupported", "PolicyError", "TokenBatch"]
 
 _TOKENS_PER_PASS = {"cpu": 512}
-"""On a CPU few enough that activations stay in its caches (15 % less time than 4096 at 2M parameters)."""
+"""On a CPU few enough that activations stay in its caches (15 % less time than 4096 at 2M parameters). So few of like length
+hardly need padding, and packing saves nothing; the many that a GPU wants at once do.
+"""
 
 _TOKENS_PER_PASS_ELSEWHERE = 16_384
 
@@ -62,6 +65,7 @@ class AdapterModel:
         self.rank, self.alpha, self.seed = rank, alpha, seed
         self.target_modules = linear_layers(model)
         self.tokens_per_pass = _TOKENS_PER_PASS.get(self.device.type, _TOKENS_PER_PASS_ELSEWHERE)
+        self.packed = self.device.type != "cpu" and packing.can_pack(model)
         self._peft: PeftModel | None = None
         self._layers: tuple[tuple[str, LoraLayer], ...] = ()
         self._active = BASE
@@ -244,7 +248,7 @@ class AdapterModel:
         """Log-probability of every response token given what precedes it, in nats: (B, T) float32, 0 past a response's end.
 
         With ``with_entropy`` also the entropy of each token's distribution, (B, T). Logits are made at response positions
-        only. Rows go through the model in buckets of like length.
+        only.
         """
         batch = batch.to(self.device)
         logprobs = torch.zeros(len(batch), batch.longest_response, device=self.device)
@@ -275,6 +279,10 @@ class AdapterModel:
                 view.states[where], view.logprobs[where], view.entropies[where] = states, picked(logs, tokens), entropy(logs)
             self._base_view = view
         return self._base_view
+
+    def groups(self, lengths: Tensor) -> Iterator[Tensor]:
+        """Rows, by their ``lengths`` (B,), that go through the model in one pass: packed without padding, or of like length."""
+        return (packs if self.packed else buckets)(lengths, self.tokens_per_pass)
 
     def logits(self, states: Tensor) -> Tensor:
         """(N, V) float32 from the decoder's last states (N, H)."""
@@ -309,12 +317,15 @@ class AdapterModel:
             yield (rows[:, None].expand_as(mask)[mask], mask.nonzero()[:, 1]), part.responses[mask], states
 
     def _hidden(self, name: str, batch: TokenBatch) -> Iterator[tuple[Tensor, TokenBatch, Tensor]]:
-        for rows in buckets(batch.lengths, self.tokens_per_pass):
+        for rows in self.groups(batch.lengths):
             part = batch.select(rows)
             if not part.longest_response:
                 continue
             with self.using(name):
-                hidden = self.decoder(input_ids=part.tokens, use_cache=False).last_hidden_state
+                if self.packed:
+                    hidden = packing.states(self.model, part.tokens, part.lengths)
+                else:
+                    hidden = self.decoder(input_ids=part.tokens, use_cache=False).last_hidden_state
             yield rows, part, hidden
 
     # text
