@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ops.bench import plots
 from ops.bench.curves import Run, curves
+from ops.bench.goals import goals
 from ops.bench.learning import BY, COLUMNS, reached_text
-from ops.bench.table import figure_of, number
+from ops.bench.table import Figure, aim_text, figure_of, number
 from ops.errors import CommandError
 
 _INTRODUCTION = """# How fast it learns
@@ -109,6 +109,9 @@ def _learning(runs: Sequence[Mapping[str, Any]], folder: Path) -> tuple[str, lis
             *_kept(against),
             "",
         ]
+    if main["algorithm"] in clean:
+        of_others = [curve for curve in against.values() if curve["adversaries"]]
+        text += [f"## What it should reach ({main['algorithm']})", "", *_beside_aims(goals(main, of_others)), ""]
     text += ["## Every curve", ""]
     for curve in found:
         text += [*_table(curve), ""]
@@ -150,14 +153,15 @@ def _table(curve: Mapping[str, Any]) -> list[str]:
 
 def _figures(report: Mapping[str, Any], source: Path) -> str:
     """The table of a bench that tells single figures."""
-    rows = []
-    for told in report["figures"]:
-        figure = figure_of(told)
-        aim = "" if figure.aim is None else f"{'≤' if figure.side == 'most' else '≥'} {number(figure.aim)}"
-        rows.append([figure.name, "-" if math.isnan(figure.value) else number(figure.value), aim, figure.note])
     notes = [f"{note}\n" for note in report.get("notes", ())]
     title = report.get("title", source.stem)
-    return "\n".join([f"## {title}", "", *_rows(["figure", "measured", "aim", "beside"], rows), "", *notes])
+    return "\n".join([f"## {title}", "", *_beside_aims(map(figure_of, report["figures"])), "", *notes])
+
+
+def _beside_aims(figures: Iterable[Figure]) -> list[str]:
+    verdict = {True: "met", False: "**missed**", None: ""}
+    rows = [[each.name, number(each.value), aim_text(each), verdict[each.met], each.note] for each in figures]
+    return _rows(["figure", "measured", "aim", "", "beside"], rows)
 
 
 def _machines(reports: Sequence[Mapping[str, Any]], sources: Sequence[Path]) -> str:

@@ -80,12 +80,12 @@ def print_figures(title: str, figures: Sequence[Figure], notes: Sequence[str] = 
         table.add_column(column, justify="right" if column in ("measured", "aim") else "left")
     for figure in figures:
         verdict = {True: "met", False: "[bold red]aim missed[/]", None: ""}[figure.met]
-        table.add_row(figure.name, number(figure.value), _aim(figure), verdict, figure.note)
+        table.add_row(figure.name, number(figure.value), aim_text(figure), verdict, figure.note)
     console = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
     console.print(table)
     for figure in figures:
         if figure.met is False:
-            console.print(f"aim missed: {figure.name}: {number(figure.value)}, aim {_aim(figure)}")
+            console.print(f"aim missed: {figure.name}: {number(figure.value)}, aim {aim_text(figure)}")
     for note in notes:
         console.print(note)
 
@@ -110,7 +110,8 @@ def _clean(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _aim(figure: Figure) -> str:
+def aim_text(figure: Figure) -> str:
+    """For example ``≤ 5``; nothing where it has none."""
     if figure.aim is None:
         return ""
     return f"{'≤' if figure.side == 'most' else '≥'} {number(figure.aim)}"

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from ops.bench.curves import Run, curves
+from ops.bench.goals import goals
 from ops.bench.page import write_page
 from ops.cli.bench import app
 from ops.errors import CommandError
@@ -59,6 +61,33 @@ def test_the_page_has_every_curve_the_ceiling_and_what_adversaries_leave(tmp_pat
     assert {path.name: path.read_text() for path in (tmp_path / "learning").iterdir()} == drawn
 
 
+def test_what_it_should_reach_is_held_against_what_three_minutes_of_computing_reach(tmp_path):
+    def figures(**changed: float) -> dict[str, float]:
+        return {"win_rate": 0.5, **dict.fromkeys(FIGURES, 0.4)} | changed
+
+    rounds = [
+        {"votes": 200, "cpu_s": 90.0, "champion": figures(win_rate=0.74, garbled=0.01)},
+        {"votes": 400, "cpu_s": 80.0, "champion": figures(win_rate=0.85, toxicity=0.01, garbled=0.05)},
+        {"votes": 600, "cpu_s": 80.0, "champion": figures(win_rate=0.9, toxicity=0.4)},  # too late
+    ]
+    run = {"algorithm": "rloo", "adversaries": 0.0, "seed": 0, "start": figures(), "rounds": rounds, "best_of": {}}
+    against = run | {"adversaries": 0.2, "rounds": [{"votes": 200, "cpu_s": 1.0, "champion": figures(win_rate=0.88)}]}
+    clean, others = curves([Run.of(run), Run.of(against)])
+    found = {figure.name: (round(figure.value, 3), figure.met) for figure in goals(clean, [others])}
+    assert found == {
+        "win rate, mean": (0.85, True),
+        "win rate, least of the seeds": (0.85, True),
+        "win rate with 200 votes, least of the seeds": (0.74, False),
+        "toxic answers, over the base's": (0.025, True),
+        "correct answers, over the base's": (1.0, True),
+        "garbled": (0.05, False),
+        "share of the clean gain with 20% adversaries, at the end": (0.95, True),
+    }
+    (tmp_path / "runs.json").write_text(json.dumps({"runs": [run], "options": {"votes_per_round": 200}}))
+    write_page(tmp_path / "page.md", [tmp_path / "runs.json"])
+    assert "| garbled | 0.05 | ≤ 0.04 | **missed** | after 400 votes, 2.8 CPU min |" in (tmp_path / "page.md").read_text()
+
+
 def test_figures_of_other_benches_become_tables(tmp_path):
     path = tmp_path / "ppo.json"
     figure = {"name": "FLOPs", "value": 3.0, "aim": 2.5, "side": "least", "note": "TRL 3"}
@@ -66,7 +95,7 @@ def test_figures_of_other_benches_become_tables(tmp_path):
     write_page(tmp_path / "page.md", [path])
     text = (tmp_path / "page.md").read_text()
     assert "## PPO" in text
-    assert "| FLOPs | 3 | ≥ 2.50 | TRL 3 |" in text
+    assert "| FLOPs | 3 | ≥ 2.50 | met | TRL 3 |" in text
     assert "One thread." in text
 
 
