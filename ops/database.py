@@ -34,6 +34,8 @@ _TROUBLE = frozenset(
 )
 """SQLite's errors that are the disk's, or other processes'; the others of their class are mistakes of ours."""
 
+_DAMAGE = frozenset({sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT})
+
 _versions = MetaData()
 _version = Table("schema_version", _versions, Column("version", Integer, primary_key=True, autoincrement=False))
 
@@ -134,17 +136,25 @@ def _check_version(connection: Connection, engine: Engine) -> None:
 def _explained(engine: Engine, context: ExceptionContext) -> Exception | None:
     """`DatabaseUnavailable` in place of a driver's error that says so. A ping that fails is the pool's to mend."""
     error = context.original_exception
-    if context.is_pre_ping or not _is_away(error):
-        return None
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    explained = DatabaseUnavailable(f"the database {_name(engine)} does not answer: {first}")
+    if isinstance(error, sqlite3.Error) and _code(error) in _DAMAGE:
+        explained = DatabaseUnavailable(f"the database {_name(engine)} is damaged: {first}; put a copy from before in its place")
+    elif context.is_pre_ping or not _is_away(error):
+        return None
+    else:
+        explained = DatabaseUnavailable(f"the database {_name(engine)} does not answer: {first}")
     explained.__cause__ = error
     return explained
 
 
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's own, without what it says beyond the kind; Python's own errors have none."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+
+
 def _is_away(error: BaseException) -> bool:
     if isinstance(error, sqlite3.OperationalError):
-        return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF in _TROUBLE
+        return _code(error) in _TROUBLE
     if isinstance(error, sqlite3.Error):
         return False
     # psycopg's by name: connections, resources, shutdown and timeouts are Operational, a standby's refusal to write is not.

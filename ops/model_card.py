@@ -77,10 +77,7 @@ def _summary(manifest: AdapterManifest) -> str:
 
 
 def _gates(manifest: AdapterManifest) -> str:
-    rows = [
-        [gate.name, "passed" if gate.passed else "failed", _figure(gate.value), _figure(gate.threshold), gate.detail]
-        for gate in manifest.gates
-    ]
+    rows = [[gate.name, gate.outcome, _figure(gate.value), _figure(gate.threshold), gate.detail] for gate in manifest.gates]
     return _table(["gate", "outcome", "figure", "threshold", "detail"], rows)
 
 

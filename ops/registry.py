@@ -62,6 +62,11 @@ class GateResult(Frozen):
     threshold: float | None = None
     detail: str = ""
 
+    @property
+    def outcome(self) -> str:
+        """A gate without anything to measure stands open; what it says is no praise."""
+        return "failed" if not self.passed else "open" if self.value is None else "passed"
+
 
 class AdapterManifest(Frozen):
     """Where an adapter comes from. ``files`` maps names to SHA-256; times are Unix seconds."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from ops.hours import parse_hours
 
@@ -19,6 +21,15 @@ MOST_GOALS, MOST_WEIGHT = 8, 10.0
 
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without(cls, values: Any) -> Any:
+        """``none`` for what may be without a value: neither the environment nor TOML has a word of its own for it."""
+        if not isinstance(values, Mapping):
+            return values
+        may = {name for name, field in cls.model_fields.items() if NoneType in get_args(field.annotation)}
+        return {n: None if n in may and isinstance(v, str) and v.strip().lower() == "none" else v for n, v in values.items()}
 
 
 def _vllm_rank(rank: int) -> int:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -48,16 +49,36 @@ def check_environment(root: type[BaseModel], environment: Mapping[str, str]) -> 
             raise SettingsError(_no_such(root, variable, [name]))
 
 
+def no_json(root: type[BaseModel], environment: Mapping[str, str]) -> str:
+    """The variables that ought to hold JSON, as what they set has parts, and do not; a line each."""
+    lines = []
+    for variable, value in environment.items():
+        path = variable.removeprefix("PLAUDIT_").lower().split("__")
+        kind = _annotation(root, path) if variable.startswith("PLAUDIT_") else None
+        if hasattr(kind, "model_fields") or get_origin(kind) in (dict, list, tuple):
+            try:
+                json.loads(value)
+            except ValueError as error:
+                lines.append(f"{'.'.join(path)}={value[:100]!r}: not JSON ({error}). Set {variable} to JSON, or unset it.")
+    return "\n".join(lines)
+
+
+def _annotation(root: type[BaseModel], path: list[str]) -> Any:
+    """The type of the setting at ``path``; None where there is none."""
+    kind: Any = root
+    for part in path:
+        field = getattr(kind, "model_fields", {}).get(part)
+        kind = None if field is None else field.annotation
+    return kind
+
+
 def _no_such(root: type[BaseModel], name: str, path: list[str]) -> str:
     return f"{name}: there is no such setting{_meant(root, path)}; they are all in ops/settings.py and ops/setting_groups.py."
 
 
 def _meant(root: type[BaseModel], path: list[str]) -> str:
     """The setting whose name is nearest to one that does not exist, as a question; nothing where none is near."""
-    group: Any = root
-    for part in path[:-1]:
-        group = group.model_fields[part].annotation if part in getattr(group, "model_fields", {}) else None
-    near = get_close_matches(path[-1], getattr(group, "model_fields", {}), 1, 0.8)
+    near = get_close_matches(path[-1], getattr(_annotation(root, path[:-1]), "model_fields", {}), 1, 0.8)
     return f"; did you mean {'.'.join([*path[:-1], near[0]])}?" if near else ""
 
 

@@ -35,7 +35,7 @@ from ops.setting_groups import (
     SamplingSettings,
     TrainSettings,
 )
-from ops.setting_sources import DEFAULT_MODEL, Preset, TomlFile, check_environment, explain
+from ops.setting_sources import DEFAULT_MODEL, Preset, TomlFile, check_environment, explain, no_json
 
 __all__ = [
     "VLLM_RANKS",
@@ -235,4 +235,4 @@ def load_settings(**flags: Any) -> Settings:
     except TOMLDecodeError as error:
         raise SettingsError(f"plaudit.toml is no TOML: {error}") from error
     except ValueError as error:
-        raise SettingsError(f"settings: {error}") from error
+        raise SettingsError(no_json(Settings, os.environ) or f"settings: {error}") from error

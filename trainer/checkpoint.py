@@ -269,7 +269,10 @@ class Checkpoint:
         except FileNotFoundError:
             return None
         except ValueError as error:
-            raise CheckpointError(f"{self._pointer_path}: is not JSON ({error}); restore it or remove the folder") from error
+            raise CheckpointError(
+                f"{self._pointer_path}: is not JSON ({error}); restore it, or remove "
+                f"{self._pointer_path.parent}: all votes are then learnt from anew"
+            ) from error
         return pointer
 
 

@@ -109,7 +109,7 @@ def _print(record: CycleRecord | None, project: str, json: bool) -> None:
         nothing = {"outcome": "nothing_new", "project": project, "new_votes": 0}
         print_json(nothing if record is None else record.model_dump(mode="json"))
     elif record is None:
-        print(f"no new votes in project {project!r}")
+        print(f"no new votes in project {project!r}; all projects: plaudit projects list")
     else:
         what = f"cycle {record.cycle} ({record.trigger}): {record.outcome}, {record.new_votes} new votes of {record.votes}"
         print(", ".join(filter(None, (what, record.adapter, record.reason))))

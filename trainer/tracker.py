@@ -8,8 +8,9 @@ then left alone.
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from typing import Any, Protocol
 
 import structlog
@@ -62,7 +63,8 @@ class Tracker:
         if self._sink is None:
             return
         try:
-            call(self._sink)
+            with _not_on_stdout():
+                call(self._sink)
         except Exception as error:  # noqa: BLE001 - whatever a tracker's client raises, training goes on
             _log.warning("tracker_failed", what=what, error=repr(error))
             self._sink = None
@@ -74,6 +76,11 @@ def figures(record: CycleRecord) -> dict[str, float]:
     told = record.model_dump(mode="json", include={"cycle", "votes", "new_votes", "raters", "reward_model", "judge", "seconds"})
     every = flat({"cycle": told, "published": record.outcome == "published", "gate": gates})
     return {name.replace(".", "/"): float(value) for name, value in every.items() if isinstance(value, bool | int | float)}
+
+
+def _not_on_stdout() -> AbstractContextManager[Any]:
+    """What a client prints is not what the command answers."""
+    return redirect_stdout(sys.stderr)
 
 
 @contextmanager
@@ -110,7 +117,8 @@ def _sink(settings: Settings) -> Sink | None:
                 sink = accelerates.TrackioTracker(project)
             case "wandb":
                 sink = accelerates.WandBTracker(project)
-        sink.start()
+        with _not_on_stdout():
+            sink.start()
     except Exception as error:  # noqa: BLE001 - as above: no server, no login, a client of another version
         _log.warning("tracker_failed", what="start", error=repr(error))
         return None

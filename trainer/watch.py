@@ -82,7 +82,8 @@ class Watch:
         standing = {name: [nats for vote, nats in own.items() if vote in batch.new] for name, own in self._nats.items()}
         drift = drift_of(self._held_out, standing)
         metrics.NLL_RISE.set(drift.nll / drift.expected - 1 if drift.expected else 0.0)
-        _log.info("drift_measured", **asdict(drift))
+        if drift.n:
+            _log.info("drift_measured", **asdict(drift))
         return drift.above(rise)
 
     @property

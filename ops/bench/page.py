@@ -26,6 +26,9 @@ draw being half a win, on held-out questions. CPU minutes are those of the train
 """
 
 
+_NO_GPU = "Without a GPU: `plaudit bench ppo --device cuda --size 1b` measures its part on one.\n"
+
+
 def write_page(target: Path, sources: Sequence[Path]) -> list[Path]:
     """Write the page and its plots, which go into a folder beside it of the page's name; all paths written.
 
@@ -169,9 +172,10 @@ def _machines(reports: Sequence[Mapping[str, Any]], sources: Sequence[Path]) -> 
     for report, source in zip(reports, sources, strict=True):
         about = report.get("machine", {})
         load = ", ".join(map(str, about.get("load_before", ())))
-        rows.append([f"`{source.name}`", f"`{report.get('command', '')}`", str(about.get("cpus", "")), load])
-    head = ["file", "made by", "CPUs", "load before (1, 5, 15 min)"]
-    return "\n".join(["## Where it was measured", "", *_rows(head, rows), ""])
+        made = [f"`{source.name}`", f"`{report.get('command', '')}`", f"`{about.get('code_sha256', '')[:8]}`"]
+        rows.append([*made, str(about.get("cpus", "")), load])
+    head = ["file", "made by", "code (SHA-256)", "CPUs", "load before (1, 5, 15 min)"]
+    return "\n".join(["## Where it was measured", "", *_rows(head, rows), "", _NO_GPU])
 
 
 def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

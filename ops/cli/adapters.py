@@ -76,7 +76,7 @@ def show(
         more = {} if made_of is None else {"feedback": made_of}
         print_json(manifest.model_dump(mode="json") | {"state": state, "tainted": tainted} | more)
         return
-    gates = [[g.name, "passed" if g.passed else "failed", g.value, g.threshold, g.detail] for g in manifest.gates]
+    gates = [[g.name, g.outcome, g.value, g.threshold, g.detail] for g in manifest.gates]
     print(f"{manifest.id}: {state}; parent {manifest.parent}; published {when(manifest.published)}")
     if tainted is not None:
         print(f"tainted: {tainted}")
@@ -203,4 +203,4 @@ def _answers(settings: Settings, adapters: list[str], prompts: list[str]) -> lis
 def _verdict(gate: Any) -> str:
     if gate is None:
         return ""
-    return f"{'passed' if gate.passed else 'FAILED'} {'' if gate.value is None else format(gate.value, '.4g')}".strip()
+    return f"{gate.outcome if gate.passed else 'FAILED'} {'' if gate.value is None else format(gate.value, '.4g')}".strip()

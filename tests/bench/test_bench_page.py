@@ -33,7 +33,7 @@ def report(tmp_path: Path, name: str, adversaries: float, *rates: float) -> Path
         for seed, rate in enumerate(rates)
     ]
     path = tmp_path / name
-    machine = {"cpus": 2, "load_before": [1.5, 1.0, 0.5]}
+    machine = {"cpus": 2, "code_sha256": "abcdef1234", "load_before": [1.5, 1.0, 0.5]}
     path.write_text(
         json.dumps(
             {"command": "plaudit bench learning", "options": {"votes_per_round": 200}, "machine": machine} | {"runs": runs}
@@ -51,7 +51,7 @@ def test_the_page_has_every_curve_the_ceiling_and_what_adversaries_leave(tmp_pat
     assert "| rloo | 0% | 200 votes, 0.5 min | 200 votes, 0.5 min, in 1 of 2 seeds |" in text
     assert "| 20% adversaries | 0.790 | 97% |" in text  # 0.29 of 0.30
     assert "best of 4 answers by the taste itself has a win rate of 0.840" in text
-    assert "| `clean.json` | `plaudit bench learning` | 2 | 1.5, 1.0, 0.5 |" in text
+    assert "| `clean.json` | `plaudit bench learning` | `abcdef12` | 2 | 1.5, 1.0, 0.5 |" in text
     drawn = {path.name: path.read_text() for path in (tmp_path / "learning").iterdir()}
     assert set(drawn) == {"win-rate.svg", "answers.svg", "adversaries.svg"}
     assert all(f"](learning/{name})" in text for name in drawn)

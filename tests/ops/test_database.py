@@ -169,3 +169,9 @@ def test_a_child_has_the_database_of_its_settings_and_no_other(monkeypatch: pyte
     assert ours.database_url is None
     monkeypatch.setenv("PLAUDIT_DATABASE_URL", environment_of(ours)["PLAUDIT_DATABASE_URL"])
     assert load_settings().database_url is None
+
+
+def test_a_damaged_file_is_named(tmp_path: Path, opened: Callable[..., Engine]):
+    (tmp_path / "plaudit.db").write_bytes(b"no database at all, and longer than its header would be" * 40)
+    with pytest.raises(DatabaseUnavailable, match=r"plaudit\.db is damaged: .*put a copy"):
+        create_tables(opened(tmp_path / "plaudit.db"), MetaData())

@@ -143,3 +143,22 @@ def test_a_models_preset_yields_to_the_operators_own_setting(monkeypatch):
     assert (load_settings().train.reward.replay, other.train.reward.replay) == (100, 400)
     assert (starter.train.ppo.unlikely_coef, starter.train.ppo.steps) == (10.0, 3)
     assert (other.train.ppo.unlikely_coef, other.sampling.temperature) == (0.0, 0.3)
+
+
+@pytest.mark.parametrize("said", ["none", "None"])
+def test_what_may_be_without_a_value_can_be_set_to_none(monkeypatch, tmp_path, said):
+    monkeypatch.setenv("PLAUDIT_TRAIN__PPO__MAX_KL", said)
+    (tmp_path / "plaudit.toml").write_text('[train]\nmax_nll_rise = "none"\n')
+    train = load_settings().train
+    assert train.ppo.max_kl is train.max_nll_rise is None
+    monkeypatch.setenv("PLAUDIT_TRAIN__NICE", said)
+    with pytest.raises(SettingsError, match=f"train.nice='{said}'"):
+        load_settings()
+
+
+def test_what_should_be_json_and_is_not_is_named(monkeypatch):
+    monkeypatch.setenv("PLAUDIT_TRAIN__REWARD__GOALS", "brevity")
+    with pytest.raises(
+        SettingsError, match=r"train\.reward\.goals='brevity': not JSON .* Set PLAUDIT_TRAIN__REWARD__GOALS to JSON"
+    ):
+        load_settings()

@@ -136,8 +136,8 @@ def test_every_gate_of_a_trial_refuses_somebody(tried):
 def test_whoever_is_liked_for_giving_in_is_refused_all_the_same(tried):
     sycophantic = tried["sycophantic"]
     assert sycophantic["judge_win_rate"].passed
-    assert sycophantic["sycophancy"].value > 0.3
-    assert tried["honest"]["sycophancy"].value < 0.1
+    assert not sycophantic["sycophancy"].passed
+    assert tried["honest"]["sycophancy"].passed
 
 
 def test_a_hacked_reward_model_is_named_as_the_reason(tried):

@@ -351,6 +351,24 @@ def test_an_update_that_runs_away_is_ended_early(tiny: AdapterModel):
     assert run(tiny, stop_kl=1e9, **ask).steps[0]["policy/updates"] == 16
 
 
+def test_a_minibatch_that_finds_the_policy_too_far_away_is_measured_and_not_learnt_from(tiny: AdapterModel):
+    tiny.add("policy")
+    noisy(tiny, "policy")
+    before = {name: weight.clone() for name, weight in tiny.weights("policy").items()}
+    batch = TokenBatch.pack(PROMPTS, [[1, 2, 3], [4], [5, 6, 7, 8, 9]])
+    experience = Experience(batch, tiny.response_logprobs("policy", batch) - 1.0, torch.ones(3, 5))
+
+    def learnt(stop_kl: float) -> float:
+        ask = settings(epochs=1, minibatches=1, clip_range=9.0, dual_clip=20.0, stop_kl=stop_kl)
+        return Learner(tiny, ask, None, torch.Generator()).update(experience)["policy/approx_kl"]
+
+    far = learnt(0.1)
+    assert far > 0.1
+    assert all(torch.equal(weight, before[name]) for name, weight in tiny.weights("policy").items())
+    learnt(far + 1)
+    assert not all(torch.equal(weight, before[name]) for name, weight in tiny.weights("policy").items())
+
+
 def test_the_kl_coefficient_moves_only_with_a_target(tiny: AdapterModel):
     tiny.add("policy")
     assert run(tiny, kl_coef=0.2).kl_coef == 0.2

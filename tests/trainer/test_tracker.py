@@ -120,6 +120,17 @@ def test_a_tracker_is_told_when_it_is_over():
     assert sink.told == [("finish",)]
 
 
+def test_what_a_tracker_prints_is_not_part_of_the_commands_answer(capsys):
+    class Talkative(Sink):
+        def log(self, values, step=None):
+            print("View it at http://127.0.0.1:7860")
+
+    Tracker(Talkative()).step(1, {"a": 1.0})
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "7860" in printed.err
+
+
 def test_without_the_setting_nobody_is_told(tmp_path):
     with tracking(load_settings(data_dir=tmp_path)) as tracker:
         tracker.step(1, {"a": 1.0})
