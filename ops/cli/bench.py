@@ -292,7 +292,7 @@ def _show(title: str, json: Path | None, measure: Callable[[Report], dict[str, A
             made = measure(report)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-    show(title, {"command": _command(), **made}, json)
+    show(title, {"command": _command(), "title": title, **made}, json)
 
 
 def _command() -> str:

@@ -63,7 +63,6 @@ def run(options: Options, settings: Settings, tell: Report) -> dict[str, Any]:
     tell("", 1.0)
     return {
         "bench": "curve",
-        "title": "What the reward model knows after so many votes",
         "machine": before,
         "figures": [figure.as_json() for figure in figures(raw)],
         "notes": [
