@@ -44,6 +44,10 @@ class Heads(nn.Module):
         heads.strength.copy_(self.strength[:1].expand(count, -1))
         return heads
 
+    def hold(self, states: float, surprises: float) -> None:
+        """Make the priors so many times as strong, for all heads."""
+        self.strength.copy_(self.strength.new_tensor([states, surprises]))
+
     def measure(self, readings: Tensor) -> None:
         """Take the scale from these answers' readings (R, F), unless there is one."""
         if len(readings) > 1 and not self.std.any():

@@ -28,7 +28,7 @@ from ops.settings import RewardSettings
 from trainer.adapter_files import AdapterFileError
 from trainer.ballots import Ballots
 from trainer.batches import TokenBatch
-from trainer.doubt import Ask, doubted
+from trainer.doubt import Ask, doubted, settled
 from trainer.examples import Example, Prompt, parted, weighted
 from trainer.frozen import FORM, Reader, width
 from trainer.goals import Goal, NoGoal, learn_goal
@@ -38,7 +38,7 @@ from trainer.likelihood import Likelihood
 from trainer.negatives import negatives
 from trainer.policy import AdapterModel
 from trainer.reward_fit import Fit
-from trainer.strength import prior
+from trainer.strength import Prior, prior
 from trainer.surprise import COUNT, readings, surprises
 
 HEAD_FILE = "head.safetensors"
@@ -228,14 +228,17 @@ class RewardModel:
         if not frozen.isfinite().all():
             raise TrainingDiverged(f"what the base reads for {self.name!r} in the answers is not finite")
         rows = [replace(row, surprises=own) for row, own in zip(rows, frozen[:, -COUNT:], strict=True)]
-        scale = 1.0
+        found = Prior()
         if self.trunk == "frozen":
-            *strength, scale = prior(lessons, frozen[:spoken], settings)
-            self.heads.strength.copy_(torch.tensor(strength))
-        if ask is not None:
+            if ask is None:
+                found = prior(lessons, frozen[:spoken], settings)
+            else:
+                lessons, self.people, found = settled(lessons, frozen[:spoken], settings, ask, self.heads)
+            self.heads.hold(found.states, found.surprises)
+        elif ask is not None:
             lessons, self.people = doubted(lessons, frozen[:spoken], settings, ask, self.heads)
         losses = Fit(self, [*lessons, *taught], rows, frozen, settings, seed, len(lessons), spoken).run()
-        self.heads.weight.data *= scale
+        self.heads.weight.data *= found.scale
         return losses
 
     def _read(self, rows: Sequence[Answered]) -> Tensor:

@@ -13,10 +13,12 @@ from judgements import example
 from feedback.raters.population import population
 from ops.settings import RewardSettings
 from trainer.ballots import Ballots
-from trainer.doubt import doubted
+from trainer.doubt import doubted, settled
+from trainer.frozen import FORM
 from trainer.heads import Heads
 from trainer.likelihood import Likelihood, rao_kupper
 from trainer.linear import solve
+from trainer.strength import prior
 
 SETTINGS = RewardSettings(score_penalty=0.0)
 SIZE = 6
@@ -105,6 +107,23 @@ def test_of_raters_who_vote_reversed_nearly_all_are_found_and_of_others_nobody()
     assert len(caught) >= 17
     honest = [e.flip for e in heard if int(e.rater[1:]) >= 20]
     assert sum(honest) / len(honest) < 0.12
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_of_many_who_vote_reversed_most_are_found_where_all_votes_together_look_like_chance(seed: int):
+    """Beside what people care for 200 coordinates are chance: who believes everybody takes all of it for chance."""
+    examples, readings = people(330, 30, liars=11, seed=seed, sure=3.0)
+    chance = torch.randn(len(readings), 200, generator=torch.Generator().manual_seed(1))
+    wide, like = torch.cat([chance, readings], 1), Heads(200 + SIZE - FORM, 1, FORM)
+    liars = {f"r{n}" for n in range(11)}
+    believed = prior(examples, wide, SETTINGS)
+    heard, found, strength = settled(examples, wide, SETTINGS, ask_of(examples), like)
+    caught = {rater for rater, flip in found.flips.items() if flip > 0.5}
+    assert len(caught & liars) >= 9
+    assert len(caught - liars) <= 1
+    assert strength.states < believed.states
+    assert strength.nats < believed.nats
+    assert {e.rater for e in heard if e.flip == 0.5} == caught
 
 
 def test_known_rater_noise_is_recovered_within_eight_points_of_a_hundred():

@@ -52,13 +52,13 @@ def test_its_heads_go_as_far_as_held_out_votes_allow(tiny):
     rows = [row for vote in taught for row in reward._rows(vote)]
     said = sum(len(vote.answers) for vote in votes)
     read = reward.reader([(row.prompt_tokens, row.tokens) for row in rows])
-    *strength, scale = prior(votes, read[:said], FROZEN)
-    assert reward.heads.strength.tolist() == [strength] * HEADS
-    assert scale > 1
+    found = prior(votes, read[:said], FROZEN)
+    assert reward.heads.strength.tolist() == [[found.states, found.surprises]] * HEADS
+    assert found.scale > 1
     unscaled = RewardModel(tiny, "unscaled")
     unscaled.trunk, unscaled.heads = "frozen", reward.heads.others(HEADS)
     Fit(unscaled, taught, rows, read, FROZEN, 0, len(votes), said).run()
-    assert torch.allclose(reward.heads.weight, scale * unscaled.heads.weight, rtol=1e-3, atol=1e-5)
+    assert torch.allclose(reward.heads.weight, found.scale * unscaled.heads.weight, rtol=1e-3, atol=1e-5)
 
 
 def test_readings_that_are_not_numbers_end_the_training(tiny):
