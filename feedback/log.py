@@ -136,7 +136,8 @@ class TopicReader:
     last `_REMEMBERED` events of this reader. Who keeps offsets over a restart still drops copies by event id.
 
     Records that were read before the log failed are returned, and the failure is raised by the next call: the offsets
-    never pass a record that nobody got.
+    never pass a record that nobody got. What goes for its age before anything of its partition was read is not missed: the
+    log's beginning has moved, that is all. `OffsetOutOfRange` is for what went unread after an offset given or come to.
     """
 
     _REMEMBERED = 50_000
@@ -145,6 +146,7 @@ class TopicReader:
         self._log = log
         self.topic = topic
         self._from = offsets or {}
+        self._begun = {*self._from}
         self._offsets: dict[int, int] | None = None
         self._seen: dict[str, None] = {}
         self._failure: LogError | None = None
@@ -195,12 +197,21 @@ class TopicReader:
         """Adds what is new to ``records``; False at the end of the log."""
         found = False
         for partition, offset in self.offsets.items():
-            batch = self._log.read(self.topic, partition, offset, limit)
+            batch = self._batch(partition, offset, limit)
             if batch:
                 found = True
+                self._begun.add(partition)
                 self.offsets[partition] = batch[-1].position.offset + 1
             records += [record for record in batch if self._is_new(record)]
         return found
+
+    def _batch(self, partition: int, offset: int, limit: int) -> list[Record]:
+        try:
+            return self._log.read(self.topic, partition, offset, limit)
+        except OffsetOutOfRange:
+            if partition in self._begun:
+                raise
+        return self._log.read(self.topic, partition, self._log.earliest(self.topic, partition), limit)
 
     def _put_off(self, error: LogError, records: list[Record]) -> None:
         """Keep the failure for the next call if there is something to return now."""

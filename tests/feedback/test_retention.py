@@ -42,6 +42,19 @@ def test_what_is_older_is_deleted_and_offsets_go_on(log):
     assert log.read("feedback", PARTITION, 5)[0].position.offset == 5
 
 
+def test_who_has_not_begun_to_read_begins_where_the_log_then_begins_and_who_has_is_told_what_is_gone(log):
+    log.append([rating(f"f{n}", time=100.0 + n) for n in range(5)])
+    waiting, reading = TopicReader(log, "feedback"), TopicReader(log, "feedback")
+    assert waiting.offsets[PARTITION] == 0
+    assert len(reading.poll(limit=2)) == 2
+    given = TopicReader(log, "feedback", {PARTITION: 1})
+    forget(log, "feedback", before=103.0)
+    assert [r.event.data.feedback_id for r in waiting.drain()] == ["f3", "f4"]
+    for behind in (reading, given):
+        with pytest.raises(OffsetOutOfRange):
+            behind.drain()
+
+
 def test_other_topics_and_partitions_are_left_alone(log):
     log.append([completion("x1"), rating("f1", time=100.0), rating("f2", time=900.0, key="c2")])
     assert forget(log, "feedback", before=500.0) == 1

@@ -55,7 +55,8 @@ def _short_of_memory(settings) -> dict[str, object]:
         keep_to(settings.train.model_copy(update={"memory_mb": taken_mb() + 40}))
         record = trainer.cycle()
         again = trainer.cycle()
-    left = [name for name in bytes_of(settings.data_dir) if "commits" in name or "default-v" in name or "current" in name]
+    files = (str(path.relative_to(settings.data_dir)) for path in settings.data_dir.rglob("*") if path.is_file())
+    left = [name for name in files if "commits" in name or "default-v" in name or "current" in name]
     return {"outcome": record.outcome, "reason": record.reason, "again": again is not None, "left": left}
 
 
