@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from math import log
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,14 +30,27 @@ ROUNDS = 3
 STEPS = 30
 """Of L-BFGS in each round, which goes on from the last one's heads."""
 
+_LEAST = 1e-6
+"""Nothing that was said is held less probable."""
+
 Ask = Callable[[dict[str, float]], Population]
 """What is known of the raters, given how probable each vote (by feedback id) was held: `feedback.raters.flips.flips_of`."""
 
 
+class Heard(NamedTuple):
+    """``examples`` have each one's ``flip`` by what is known of the ``people``; ``foretold`` says, by feedback id, how probable
+    each decided vote was held by who never saw any of its rater's.
+    """
+
+    examples: list[Example]
+    people: Population
+    foretold: dict[str, float]
+
+
 def doubted(
     examples: Sequence[Example], readings: Tensor, settings: RewardSettings, ask: Ask, like: Heads | None = None
-) -> tuple[list[Example], Population]:
-    """The examples with each one's ``flip`` by all that is known, and that knowledge.
+) -> Heard:
+    """The examples as they are to be heard, by all that is known of their raters.
 
     readings: (R, F) of all answers, read as the heads ``like`` read them, whose priors are taken too.
     """
@@ -46,13 +61,14 @@ def doubted(
     heads.measure(readings)
     takes = torch.ones(len(examples), FOLDS, device=readings.device)
     takes[torch.arange(len(examples)), folds] = 0
-    current, people = list(examples), ask({})
+    current, people, foretold = list(examples), ask({}), dict[str, float]()
     for _ in range(ROUNDS):
         ballots = Ballots.of(current, readings.device)
         solve(heads, likelihood, readings, ballots, takes, settings, steps=STEPS)
-        people = ask(_foretold(ballots, heads, likelihood, readings, folds))
+        foretold = _foretold(ballots, heads, likelihood, readings, folds)
+        people = ask(foretold)
         current = [replace(example, flip=people.heard(example.rater)) for example in examples]
-    return current, people
+    return Heard(current, people, foretold)
 
 
 def settled(
@@ -61,15 +77,37 @@ def settled(
     """As `doubted`, and the prior for heads that learn from the examples as they are heard then. Changes ``like``'s strengths.
 
     Where many vote reversed, votes that are all believed look like chance: a prior chosen by them leaves nothing to foretell
-    with, and nobody is doubted. So this begins twice, with that prior and with the plain one; what makes held-out votes the
-    likelier in the end is taken.
+    with, and nobody is doubted. So this is tried twice, with that prior and with the plain one; the one under which votes are the
+    likelier (`surprise_of`) is taken.
     """
-    found = []
+    tried = []
     for begun in (prior(examples, readings, settings), Prior()):
         like.hold(begun.states, begun.surprises)
-        heard, people = doubted(examples, readings, settings, ask, like)
-        found.append((heard, people, prior(heard, readings, settings)))
-    return min(found, key=lambda each: each[2].nats)
+        heard = doubted(examples, readings, settings, ask, like)
+        tried.append((surprise_of(heard, ask), heard))
+    _, best = min(tried, key=lambda each: each[0])
+    return best.examples, best.people, prior(best.examples, readings, settings)
+
+
+def surprise_of(heard: Heard, ask: Ask) -> float:
+    """Nats a decided vote: each is foretold from what its rater said in the other half of their votes, and from what others said.
+
+    So neither who is sure of what is chance, nor who finds for each rater the excuse that fits, gains anything by it.
+    """
+    spoken = [example for example in heard.examples if example.feedback_id in heard.foretold]
+    nats = 0.0
+    for half in (True, False):
+        known = {name: likely for name, likely in heard.foretold.items() if _first_half(name) != half}
+        people = ask(known)
+        for example in spoken:
+            if _first_half(example.feedback_id) == half:
+                flip, likely = people.flips.get(example.rater, people.mean), heard.foretold[example.feedback_id]
+                nats -= log(max(_LEAST, (1 - flip) * likely + flip * (1 - likely)))
+    return nats / max(1, len(spoken))
+
+
+def _first_half(feedback_id: str) -> bool:
+    return unit_interval("half", feedback_id) < 0.5
 
 
 def _folds(examples: Sequence[Example]) -> Tensor:

