@@ -39,11 +39,13 @@ bench: install $(VENV)/bench/installed $(VENV)/trl/installed ## Gateway beside L
 	@$(BIN)/plaudit bench gateway --json .plaudit/bench/gateway.json $(ARGS)
 	@$(BIN)/plaudit bench ppo --json .plaudit/bench/ppo.json
 
+# docs/learning/hh.json is as it was: it needs real people's votes (plaudit bench reward --data FILE --format hh-rlhf).
 learning: install $(VENV)/trl/installed ## How fast it learns, measured anew in two hours or so: docs/learning.md, its plots and JSON.
 	@$(BIN)/plaudit bench learning --adversaries 0,0.2,0.35 --json docs/learning/adversaries.json $(ARGS)
 	@$(BIN)/plaudit bench learning --algorithm ppo,dpo,kto --json docs/learning/algorithms.json $(ARGS)
 	@$(BIN)/plaudit bench curve --json docs/learning/curve.json
 	@$(BIN)/plaudit bench ppo --json docs/learning/ppo.json
+	@$(BIN)/plaudit bench chat --json docs/learning/chat.json
 	@$(BIN)/plaudit bench page docs/learning/*.json
 
 chaos: install ## Kill, cut and fill what feedback passes, and count what is lost: nothing. ARGS=--full

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from feedback.events import BASE
 from feedback.replay import row_of
 from ops.models import ModelRef
@@ -28,6 +30,8 @@ from trainer.publish import Publication, cycle_key
 from trainer.record import CycleRecord, Outcome, Trigger
 from trainer.spread import Spread
 from trainer.trial import CHAMPION, POLICY, Standards
+
+_log = structlog.get_logger()
 
 SEEDS = (REWARD, JUDGE, "improve", "gate")
 """The stages that draw random numbers."""
@@ -108,6 +112,7 @@ class Attempt:
             yield
         finally:
             self.seconds[name] = round(time.monotonic() - started, 3)
+        _log.info("stage_ended", cycle=self.number, stage=name, seconds=self.seconds[name])
 
     @property
     def state(self) -> State:

@@ -22,10 +22,10 @@ from trainer.attempt import Attempt, point_of
 from trainer.budget import is_shortage
 from trainer.checkpoint import Checkpoint, journal
 from trainer.examples import weighted
-from trainer.improve import improve
+from trainer.improve import Ended, improve
 from trainer.inbox import Inbox
 from trainer.learn import keep, learn, seed_for
-from trainer.learner import NothingToLearn, TrainingDiverged
+from trainer.learner import Metrics, NothingToLearn, TrainingDiverged
 from trainer.load import load_model
 from trainer.parallel import ALONE, Crew
 from trainer.policy import AdapterModel, ModelUnsupported
@@ -132,7 +132,9 @@ class Trainer:
         cycle.model.add(POLICY, source=source)
         self._steps += cycle.steps_kept
         with cycle.stage("improve"):
-            cycle.steps = self._reinforce(cycle) if train.algorithm in REINFORCED else self._imitate(cycle)
+            train_by = self._reinforce if train.algorithm in REINFORCED else self._imitate
+            cycle.steps, cycle.ended_by = train_by(cycle)
+        _log.info("improve_ended", cycle=cycle.number, by=cycle.ended_by, steps=len(cycle.steps))
 
     def gate(self, cycle: Attempt) -> None:
         """Try the new adapter beside the champion."""
@@ -173,7 +175,7 @@ class Trainer:
 
     # what they need
 
-    def _reinforce(self, cycle: Attempt) -> list[dict[str, float]]:
+    def _reinforce(self, cycle: Attempt) -> tuple[list[Metrics], Ended]:
         """By the reward model, on people's questions."""
         train = self._settings.train
         prompts, _ = divide_prompts(cycle.batch.prompts, cycle.ref.domain)
@@ -192,11 +194,9 @@ class Trainer:
             keep_every=train.keep_every,
             crew=self._crew,
         )
-        cycle.ended_by = result.ended_by
-        _log.info("improve_ended", cycle=cycle.number, by=result.ended_by, steps=len(result.steps))
-        return result.steps
+        return result.steps, result.ended_by
 
-    def _imitate(self, cycle: Attempt) -> list[dict[str, float]]:
+    def _imitate(self, cycle: Attempt) -> tuple[list[Metrics], Ended]:
         """By the very votes that the reward model has learnt from: the judge's people are not asked here either."""
         from trainer.offline import learn_offline  # TRL takes seconds to import
 

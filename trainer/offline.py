@@ -23,6 +23,7 @@ from feedback.dataset import Format, Row, dataset_of
 from feedback.events import BASE
 from feedback.join import Vote
 from ops.settings import TrainSettings
+from trainer.improve import Ended
 from trainer.learner import POLICY, Metrics, NothingToLearn, TrainingDiverged
 from trainer.policy import AdapterModel
 from trainer.reward import LONGEST_ANSWER, LONGEST_PROMPT
@@ -57,8 +58,8 @@ def learn_offline(
     settings: TrainSettings,
     seed: int,
     on_step: Callable[[Metrics], None] = lambda metrics: None,
-) -> list[Metrics]:
-    """Train the adapter "policy" in place; the metrics of every optimizer step.
+) -> tuple[list[Metrics], Ended]:
+    """Train the adapter "policy" in place; the metrics of every optimizer step, and what ended them.
 
     ``weights`` (by feedback id) say what each vote weighs; one that is not there weighs nothing. The group of settings that is
     named like the algorithm holds. Ends after its epochs or when its time budget is spent. Raises `NothingToLearn` and
@@ -90,7 +91,7 @@ def learn_offline(
             raise TrainingDiverged(f"policy: {key} is not finite")
     for key, weight in model.weights(POLICY).items():
         weight.copy_(learnt[key])
-    return watch.steps
+    return watch.steps, "time" if watch.cut_short else "steps"
 
 
 def lessons(votes: Sequence[Vote], algorithm: Offline) -> list[Row]:
@@ -164,6 +165,7 @@ class _Watch(TrainerCallback):
 
     def __init__(self, algorithm: Offline, time_budget_s: float, on_step: Callable[[Metrics], None]) -> None:
         self.steps: list[Metrics] = []
+        self.cut_short = False
         self._algorithm, self._on_step = algorithm, on_step
         self._end = time.monotonic() + time_budget_s
 
@@ -176,5 +178,5 @@ class _Watch(TrainerCallback):
             raise TrainingDiverged(f"{self._algorithm}: {', '.join(wrong)}")
         self.steps.append(metrics)
         self._on_step(metrics)
-        if time.monotonic() >= self._end:
-            control.should_training_stop = True
+        if time.monotonic() >= self._end and state.global_step < state.max_steps:
+            self.cut_short = control.should_training_stop = True

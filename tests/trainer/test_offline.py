@@ -35,6 +35,10 @@ VOTES = votes_of(events(24))
 
 
 def learn(model: AdapterModel, algorithm: str, votes: list[Vote] = VOTES, **settings: object) -> list[dict[str, float]]:
+    return trained(model, algorithm, votes, **settings)[0]
+
+
+def trained(model: AdapterModel, algorithm: str, votes: list[Vote] = VOTES, **settings: object) -> tuple[list, str]:
     group = {"epochs": 1, "batch_size": 8, "learning_rate": 1e-2, **settings}
     weights = dict.fromkeys((vote.feedback_id for vote in votes), 1.0)
     chosen = TrainSettings.model_validate({algorithm: group})
@@ -109,9 +113,11 @@ def test_thumbs_alone_teach_dpo_nothing(tiny: AdapterModel):
         learn(tiny, "dpo", thumbs)
 
 
-def test_it_ends_in_time(tiny: AdapterModel):
+def test_it_ends_in_time_and_says_so(tiny: AdapterModel):
     tiny.add("policy")
-    assert len(learn(tiny, "dpo", epochs=50, time_budget_s=1e-6)) == 1
+    steps, ended_by = trained(tiny, "dpo", epochs=50, time_budget_s=1e-6)
+    assert (len(steps), ended_by) == (1, "time")
+    assert trained(tiny, "dpo")[1] == "steps"
 
 
 @ALGORITHMS
