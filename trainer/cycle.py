@@ -84,7 +84,7 @@ class Trainer:
             if not is_shortage(error):
                 raise
             budget = self._settings.train.memory_mb
-            return self._give_up(cycle, "failed", f"out of memory (train.memory_mb={budget}): {error or type(error).__name__}")
+            return self._give_up(cycle, "failed", f"out of memory (train.memory_mb={budget}): {str(error) or type(error).__name__}")
         return self.commit(cycle)
 
     @property

@@ -63,5 +63,13 @@ class Crew:
         distributed.broadcast(content, 0)
         return unpacked(content.numpy().tobytes())
 
+    def leave(self) -> None:
+        """The first process tells the others that it is done; all close what connects them, whose threads must not outlive them."""
+        if self.size == 1:
+            return
+        if not self.rank:
+            self.tell(None)
+        distributed.destroy_process_group()
+
 
 ALONE = Crew()

@@ -77,8 +77,7 @@ def run(settings: Settings, once: bool = False, json: bool = False) -> None:
     except _Asked:
         os._exit(0)  # the log is closed, the lease is free; to take PyTorch apart would take seconds at this priority
     finally:
-        if not crew.rank:
-            crew.tell(None)  # the others are done too
+        crew.leave()
 
 
 def _poll(settings: Settings, json: bool, crew: Crew) -> NoReturn:

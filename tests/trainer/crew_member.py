@@ -48,5 +48,5 @@ if __name__ == "__main__":
         assist(mine, crew)
     else:
         steps = learn(mine, crew)
-        crew.tell(None)
         write_state(Path(sys.argv[2]), {"size": crew.size, "steps": steps, "weights": mine.weights("policy")})
+    crew.leave()

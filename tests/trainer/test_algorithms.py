@@ -31,7 +31,7 @@ SETTINGS = TrainSettings.model_validate(
             "stop_kl": 0.1,
             "value_warmup_steps": 1,
         },
-        "dpo": {"learning_rate": 1e-3, "beta": 0.3, "epochs": 4},
+        "dpo": {"learning_rate": 1e-3, "beta": 0.5, "epochs": 4},
         "kto": {"learning_rate": 1e-3, "epochs": 2},
         "sft": {"learning_rate": 1e-3, "epochs": 3},
     }
