@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import resource
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -48,6 +49,17 @@ def _limit_memory(megabytes: int) -> None:
         wrong = f"train.memory_mb={megabytes}: the process takes {taken} MB before it begins"
         raise CommandError(f"{wrong}. Set PLAUDIT_TRAIN__MEMORY_MB to twice that or more, or to none")
     resource.setrlimit(resource.RLIMIT_DATA, (megabytes * _MB, resource.getrlimit(resource.RLIMIT_DATA)[1]))
+
+
+@contextmanager
+def unlimited_memory() -> Iterator[None]:
+    """Without the budget: to say that it is spent takes some memory too."""
+    limits = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (limits[1], limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, limits)
 
 
 def is_shortage(error: Exception) -> bool:

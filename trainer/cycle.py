@@ -19,7 +19,7 @@ from ops.retention import letter_hours
 from ops.settings import Settings
 from trainer.adapter_files import AdapterFileError
 from trainer.attempt import Attempt, point_of
-from trainer.budget import is_shortage
+from trainer.budget import is_shortage, unlimited_memory
 from trainer.checkpoint import Checkpoint, journal
 from trainer.examples import weighted
 from trainer.improve import Ended, improve
@@ -40,6 +40,9 @@ from trainer.watch import Watch
 _log = structlog.get_logger(__name__)
 
 REINFORCED = ("ppo", "rloo")
+
+Failure = tuple[Outcome, str]
+"""And why."""
 """The algorithms that sample answers and are rewarded; the others are `trainer.offline`'s."""
 
 
@@ -70,6 +73,19 @@ class Trainer:
         cycle = self.read(asked)
         if cycle is None:
             return None
+        short = f"out of memory (train.memory_mb={self._settings.train.memory_mb})"
+        exhausted: Failure = "failed", f"{short}: nothing was left"
+        try:
+            failure = self._train(cycle, short)
+        except MemoryError:  # too little to handle one, before all that was held is let go of here
+            failure = exhausted
+        if failure is None:
+            return self.commit(cycle)
+        with unlimited_memory():
+            return self._give_up(cycle, *failure)
+
+    def _train(self, cycle: Attempt, short: str) -> Failure | None:
+        """All stages but the last, and what they came to nothing by."""
         try:
             cycle.model = load_model(self._settings, cycle.ref)
             self.learn(cycle)
@@ -77,15 +93,14 @@ class Trainer:
                 self.improve(cycle)
                 self.gate(cycle)
         except TrainingDiverged as error:
-            return self._give_up(cycle, "diverged", str(error))
+            return "diverged", str(error)
         except (AdapterFileError, ModelUnsupported, NothingToLearn) as error:  # a champion that has other modules, say
-            return self._give_up(cycle, "failed", str(error))
+            return "failed", str(error)
         except (MemoryError, RuntimeError) as error:
             if not is_shortage(error):
                 raise
-            budget = self._settings.train.memory_mb
-            return self._give_up(cycle, "failed", f"out of memory (train.memory_mb={budget}): {str(error) or type(error).__name__}")
-        return self.commit(cycle)
+            return "failed", f"{short}: {str(error) or type(error).__name__}"
+        return None
 
     @property
     def readers(self) -> list[TopicReader]:

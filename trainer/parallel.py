@@ -64,7 +64,7 @@ class Crew:
         return unpacked(content.numpy().tobytes())
 
     def leave(self) -> None:
-        """The first process tells the others that it is done; all close what connects them, whose threads must not outlive them."""
+        """The first process tells the others that it is done; all close what connects them: its threads do not outlive it."""
         if self.size == 1:
             return
         if not self.rank:

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,7 +106,7 @@ def _process(work: Callable[[], object]) -> int:
     try:
         work()
     except BaseException as error:
-        print(repr(error), file=sys.stderr)
+        traceback.print_exception(error)
         raise
     finally:
         sys.stdout.flush()
