@@ -209,9 +209,11 @@ class TopicReader:
         try:
             return self._log.read(self.topic, partition, offset, limit)
         except OffsetOutOfRange:
-            if partition in self._begun:
+            earliest = self._log.earliest(self.topic, partition)
+            if partition in self._begun or earliest <= offset:
                 raise
-        return self._log.read(self.topic, partition, self._log.earliest(self.topic, partition), limit)
+        self.offsets[partition] = earliest
+        return self._log.read(self.topic, partition, earliest, limit)
 
     def _put_off(self, error: LogError, records: list[Record]) -> None:
         """Keep the failure for the next call if there is something to return now."""

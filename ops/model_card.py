@@ -34,7 +34,10 @@ def card_of(manifest: AdapterManifest) -> str:
     training = manifest.training
     parts = [_head(manifest), f"# {manifest.id}", _summary(manifest), "## Evaluation", _gates(manifest)]
     if manifest.reward_models:
-        parts += ["Reward models, on votes of people whom they never learnt from:", _reward_models(manifest)]
+        parts += [
+            f"Reward models, on votes that they never learnt from, divided by {training.get('divided_by', 'rater')}:",
+            _reward_models(manifest),
+        ]
     parts += ["## Training", _training(manifest)]
     if "config" in training:
         parts.append(f"```json\n{json.dumps(training['config'], indent=1, sort_keys=True)}\n```")

@@ -27,6 +27,10 @@ STARTER: dict[str, Any] = {
             "kl_target": None,
             "kl_reference": "base",
         },
+        # Votes alone teach slowly: at the general settings' pace next to nothing of a few hundred.
+        "dpo": {"learning_rate": 1e-3, "epochs": 4},
+        "kto": {"learning_rate": 1e-3, "epochs": 2},
+        "sft": {"epochs": 3},
         # People dislike rambling: shorter answers are what they ask for.
         "gates": {"min_length_ratio": 0.3},
     },

@@ -19,17 +19,21 @@ METRIC = re.compile(r"[a-z][a-z0-9_]{0,39}")
 MOST_GOALS, MOST_WEIGHT = 8, 10.0
 
 
+def with_none(model: type[BaseModel], values: Any) -> Any:
+    """``none`` for what may be without a value: neither the environment nor TOML has a word of its own for it."""
+    if not isinstance(values, Mapping):
+        return values
+    may = {name for name, field in model.model_fields.items() if NoneType in get_args(field.annotation)}
+    return {n: None if n in may and isinstance(v, str) and v.strip().lower() == "none" else v for n, v in values.items()}
+
+
 class _Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
     def _without(cls, values: Any) -> Any:
-        """``none`` for what may be without a value: neither the environment nor TOML has a word of its own for it."""
-        if not isinstance(values, Mapping):
-            return values
-        may = {name for name, field in cls.model_fields.items() if NoneType in get_args(field.annotation)}
-        return {n: None if n in may and isinstance(v, str) and v.strip().lower() == "none" else v for n, v in values.items()}
+        return with_none(cls, values)
 
 
 def _vllm_rank(rank: int) -> int:

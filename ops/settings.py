@@ -34,6 +34,7 @@ from ops.setting_groups import (
     RolloutStep,
     SamplingSettings,
     TrainSettings,
+    with_none,
 )
 from ops.setting_sources import DEFAULT_MODEL, Preset, TomlFile, check_environment, explain, no_json
 
@@ -118,6 +119,11 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, dotenv_settings, TomlFile(settings_cls), Preset(settings_cls)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without(cls, values: Any) -> Any:
+        return with_none(cls, values)
 
     @model_validator(mode="before")
     @classmethod

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 GROUPS_WORTH = 16
+SPREAD = 4
 """A pass through the model costs some time whatever is in it: on a CPU that of about 30 tokens of 500."""
 
 
@@ -118,12 +119,14 @@ def buckets(lengths: Tensor, token_budget: int) -> Iterator[Tensor]:
 def packs(lengths: Tensor, token_budget: int) -> Iterator[Tensor]:
     """Row numbers in groups, longest first, each of at most ``token_budget`` tokens without any padding, or one row.
 
-    lengths: (B,). Every row is in exactly one group.
+    lengths: (B,). Every row is in exactly one group. Attention pads its own rows: with padding, too, a group has `SPREAD` times
+    the budget at most.
     """
     order = torch.argsort(lengths, descending=True, stable=True)
     start, tokens = 0, 0
     for stop, length in enumerate(lengths[order].tolist()):
-        if stop > start and tokens + length > token_budget:
+        padded = (stop + 1 - start) * int(lengths[order[start]])
+        if stop > start and (tokens + length > token_budget or padded > SPREAD * token_budget):
             yield order[start:stop]
             start, tokens = stop, 0
         tokens += length

@@ -39,10 +39,10 @@ from trainer.watch import Watch
 
 _log = structlog.get_logger(__name__)
 
-REINFORCED = ("ppo", "rloo")
-
 Failure = tuple[Outcome, str]
 """And why."""
+
+REINFORCED = ("ppo", "rloo")
 """The algorithms that sample answers and are rewarded; the others are `trainer.offline`'s."""
 
 
@@ -77,7 +77,7 @@ class Trainer:
         exhausted: Failure = "failed", f"{short}: nothing was left"
         try:
             failure = self._train(cycle, short)
-        except MemoryError:  # too little to handle one, before all that was held is let go of here
+        except MemoryError:  # too little to handle one where it came; what its frames held is free again here
             failure = exhausted
         if failure is None:
             return self.commit(cycle)

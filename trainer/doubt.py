@@ -7,7 +7,7 @@ next to nothing beside the training.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from math import log
 from typing import NamedTuple
@@ -15,6 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from feedback.join import Vote
+from feedback.raters.flips import flips_of
 from feedback.raters.population import Population
 from ops.settings import RewardSettings
 from trainer.ballots import Ballots
@@ -33,18 +35,27 @@ STEPS = 30
 _LEAST = 1e-6
 """Nothing that was said is held less probable."""
 
-Ask = Callable[[dict[str, float]], Population]
-"""What is known of the raters, given how probable each vote (by feedback id) was held: `feedback.raters.flips.flips_of`."""
+Ask = Callable[[Mapping[str, float], Collection[str]], Population]
+"""What is known of the raters, given how probable each vote (by feedback id) was held, and without the votes of these ids."""
 
 
 class Heard(NamedTuple):
     """``examples`` have each one's ``flip`` by what is known of the ``people``; ``foretold`` says, by feedback id, how probable
-    each decided vote was held by who never saw any of its rater's.
+    each decided vote was held by a head that did not learn from it (nor, with enough raters, from any of its rater's).
     """
 
     examples: list[Example]
     people: Population
     foretold: dict[str, float]
+
+
+def asking(votes: Sequence[Vote]) -> Ask:
+    """Golden items, overlap among the votes, and what is foretold of them."""
+
+    def ask(foretold: Mapping[str, float], without: Collection[str] = ()) -> Population:
+        return flips_of([vote for vote in votes if vote.feedback_id not in without], foretold)
+
+    return ask
 
 
 def doubted(
@@ -61,12 +72,12 @@ def doubted(
     heads.measure(readings)
     takes = torch.ones(len(examples), FOLDS, device=readings.device)
     takes[torch.arange(len(examples)), folds] = 0
-    current, people, foretold = list(examples), ask({}), dict[str, float]()
+    current, people, foretold = list(examples), ask({}, ()), dict[str, float]()
     for _ in range(ROUNDS):
         ballots = Ballots.of(current, readings.device)
         solve(heads, likelihood, readings, ballots, takes, settings, steps=STEPS)
         foretold = _foretold(ballots, heads, likelihood, readings, folds)
-        people = ask(foretold)
+        people = ask(foretold, ())
         current = [replace(example, flip=people.heard(example.rater)) for example in examples]
     return Heard(current, people, foretold)
 
@@ -90,20 +101,19 @@ def settled(
 
 
 def surprise_of(heard: Heard, ask: Ask) -> float:
-    """Nats a decided vote: each is foretold from what its rater said in the other half of their votes, and from what others said.
+    """Nats a decided vote, by their weights: each half of the votes is foretold without any vote of that half.
 
     So neither who is sure of what is chance, nor who finds for each rater the excuse that fits, gains anything by it.
     """
     spoken = [example for example in heard.examples if example.feedback_id in heard.foretold]
     nats = 0.0
     for half in (True, False):
-        known = {name: likely for name, likely in heard.foretold.items() if _first_half(name) != half}
-        people = ask(known)
-        for example in spoken:
-            if _first_half(example.feedback_id) == half:
-                flip, likely = people.flips.get(example.rater, people.mean), heard.foretold[example.feedback_id]
-                nats -= log(max(_LEAST, (1 - flip) * likely + flip * (1 - likely)))
-    return nats / max(1, len(spoken))
+        tested = [example for example in spoken if _first_half(example.feedback_id) == half]
+        people = ask(heard.foretold, {example.feedback_id for example in tested})
+        for example in tested:
+            flip, likely = people.flips.get(example.rater, people.mean), heard.foretold[example.feedback_id]
+            nats -= example.weight * log(max(_LEAST, (1 - flip) * likely + flip * (1 - likely)))
+    return nats / (sum(example.weight for example in spoken) or 1.0)
 
 
 def _first_half(feedback_id: str) -> bool:

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import structlog
 from pydantic import TypeAdapter
 
-from feedback.raters.flips import flips_of
 from ops.registry import GateResult
 from ops.settings import TrainSettings
 from trainer.adapter_files import AdapterFileError
 from trainer.checkpoint import JUDGE, REWARD, Loaded
 from trainer.curriculum import curriculum
+from trainer.doubt import asking
 from trainer.examples import Division, Example, digest, parted, unseen
 from trainer.gates.reward_model import reward_gates
 from trainer.inbox import Batch
@@ -140,7 +140,7 @@ def _teach(
     preferences, _ = parted(held_out, settings.reward.goals)
     later = [example for example in preferences if example.feedback_id in batch.new][-MOST_LATER:] if scorer.warm else []
     before = margins_of(scorer, later)
-    scorer.fit(taught, settings.reward, seed, ask=lambda foretold: flips_of(batch.votes, foretold))
+    scorer.fit(taught, settings.reward, seed, ask=asking(batch.votes))
     for metric, (_, reason) in scorer.left_out.items():
         _log.warning("goal_left_out", model=scorer.name, goal=metric, reason=reason)
     return _Pupil(scorer, taught, held_out, before)

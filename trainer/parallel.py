@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -64,11 +65,15 @@ class Crew:
         return unpacked(content.numpy().tobytes())
 
     def leave(self) -> None:
-        """The first process tells the others that it is done; all close what connects them: its threads do not outlive it."""
+        """The first process tells the others that it is done; all close what connects them: its threads do not outlive it.
+
+        For who ends in order: one that fails is to die at once, lest the others wait for it.
+        """
         if self.size == 1:
             return
         if not self.rank:
-            self.tell(None)
+            with suppress(RuntimeError):  # the others have failed and are gone
+                self.tell(None)
         distributed.destroy_process_group()
 
 

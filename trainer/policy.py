@@ -302,7 +302,7 @@ class AdapterModel:
         return result
 
     def response_windows(self, name: str, batch: TokenBatch) -> Iterator[tuple[Tensor, TokenBatch, Tensor]]:
-        """Bucket by bucket, of rows that have a response: row numbers, part of the batch, and states (b, t + 1, H): the one from
+        """Group by group, of rows that have a response: row numbers, part of the batch, and states (b, t + 1, H): the one from
         which the first response token is foretold, then those at every response token. One pass gives both kinds.
         """
         for rows, part, hidden in self._hidden(name, batch.to(self.device)):
@@ -310,7 +310,7 @@ class AdapterModel:
             yield rows, part, gathered(hidden, torch.cat([first, part.response_positions], 1))
 
     def foretold(self, name: str, batch: TokenBatch) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor, Tensor]]:
-        """Bucket by bucket of its N response tokens: row and column in (B, T), the tokens (N,), the states (N, H) before them."""
+        """Group by group of its N response tokens: row and column in (B, T), the tokens (N,), the states (N, H) before them."""
         for rows, part, hidden in self._hidden(name, batch):
             mask = part.response_mask
             states = gathered(hidden, part.response_positions - 1)[mask]

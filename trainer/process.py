@@ -60,24 +60,32 @@ def run(settings: Settings, once: bool = False, json: bool = False) -> None:
         wrong = f"train.algorithm={settings.train.algorithm!r}: only {' and '.join(REINFORCED)} are learnt in several processes"
         raise CommandError(f"{wrong}. Run `plaudit train` by itself, or set PLAUDIT_TRAIN__ALGORITHM to one of them")
     try:
-        ref = prepared(settings)
-        if crew.rank:
-            assist(load_model(settings, ref), crew)
-        elif once:
-            record = run_cycle(settings, crew)
-            _print(record, settings.project, json)
-            if record is not None and record.outcome in UNCOMMITTED:
-                raise SystemExit(1)
-        else:
-            port, host = settings.metrics_port_trainer, settings.metrics_host
-            metrics.serve_metrics("metrics_port_trainer", port, host, metrics.TRAINER, metrics.LOG)
-            _poll(settings, json, crew)
-    except CheckpointError as error:
-        raise CommandError(str(error)) from error
+        _work(settings, crew, once, json)
     except _Asked:
         os._exit(0)  # the log is closed, the lease is free; to take PyTorch apart would take seconds at this priority
-    finally:
+    except (CommandError, SystemExit):
         crew.leave()
+        raise
+    except CheckpointError as error:
+        crew.leave()
+        raise CommandError(str(error)) from error
+    crew.leave()
+
+
+def _work(settings: Settings, crew: Crew, once: bool, json: bool) -> None:
+    """What this one of the crew does, until it is done."""
+    ref = prepared(settings)
+    if crew.rank:
+        assist(load_model(settings, ref), crew)
+    elif once:
+        record = run_cycle(settings, crew)
+        _print(record, settings.project, json)
+        if record is not None and record.outcome in UNCOMMITTED:
+            raise SystemExit(1)
+    else:
+        port, host = settings.metrics_port_trainer, settings.metrics_host
+        metrics.serve_metrics("metrics_port_trainer", port, host, metrics.TRAINER, metrics.LOG)
+        _poll(settings, json, crew)
 
 
 def _poll(settings: Settings, json: bool, crew: Crew) -> NoReturn:

@@ -134,7 +134,7 @@ BY = {"gold": "taste itself", "reward": "last reward model"}
 
 def reached_text(reached: dict[str, Any], seeds: int) -> str:
     if not reached["n"]:
-        return "never"
+        return "not reached"
     of = "" if reached["n"] == seeds else f", in {reached['n']} of {seeds} seeds"
     return f"{reached['votes']:g} votes, {reached['minutes']:.1f} min{of}"
 

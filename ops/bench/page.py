@@ -22,11 +22,14 @@ Made by `{command}` from these JSON files: every figure is in them, with the mac
 Simulated people with a hidden taste ask the starter model's questions and vote on what they get (70 % pairs, 30 % thumbs; a
 quarter of the pairs against the base). After every {every} votes a training cycle learns from the log, and an adapter that
 passes its gates becomes the champion at once. *Win rate* is the champion's over the base by the people's taste without noise, a
-draw being half a win, on held-out questions. CPU minutes are those of the training cycles, on one thread.
+draw being half a win, on held-out questions. CPU minutes are those of the training cycles; to a win rate they are medians over
+the seeds that reach it. Intervals are Student's, over the seeds. *Garbled* answers are no sentences of the starter's grammar,
+*rambling* ones have fillers; *distinct-2* is the share of word pairs that differ; KL is the champion's from the base, nats an
+answer.
 """
 
 
-_NO_GPU = "Without a GPU: `plaudit bench ppo --device cuda --size 1b` measures its part on one.\n"
+_NO_GPU = "Nothing of this was measured on a GPU; on a machine that has one, `plaudit bench ppo --device cuda --size 1b` does.\n"
 
 
 def write_page(target: Path, sources: Sequence[Path]) -> list[Path]:
@@ -175,7 +178,8 @@ def _machines(reports: Sequence[Mapping[str, Any]], sources: Sequence[Path]) -> 
         made = [f"`{source.name}`", f"`{report.get('command', '')}`", f"`{about.get('code_sha256', '')[:8]}`"]
         rows.append([*made, str(about.get("cpus", "")), load])
     head = ["file", "made by", "code (SHA-256)", "CPUs", "load before (1, 5, 15 min)"]
-    return "\n".join(["## Where it was measured", "", *_rows(head, rows), "", _NO_GPU])
+    on_gpu = any((report.get("options") or {}).get("device") == "cuda" for report in reports)
+    return "\n".join(["## Where it was measured", "", *_rows(head, rows), "", *([] if on_gpu else [_NO_GPU])])
 
 
 def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

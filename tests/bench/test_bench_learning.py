@@ -48,7 +48,7 @@ def test_a_win_rate_is_reached_in_the_first_round_that_has_it_and_seeds_that_nev
     assert curve["reached"]["0.8"] == {"n": 2, "votes": 400, "minutes": 2.0}
     assert reached_text(curve["reached"]["0.8"], seeds=3) == "400 votes, 2.0 min, in 2 of 3 seeds"
     [never] = curves([a_run(0, 0.6)])
-    assert reached_text(never["reached"]["0.8"], seeds=1) == "never"
+    assert reached_text(never["reached"]["0.8"], seeds=1) == "not reached"
 
 
 def test_runs_are_every_combination_and_the_last_round_may_be_shorter():

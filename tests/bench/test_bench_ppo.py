@@ -80,7 +80,10 @@ def test_ratios_are_of_medians():
     def side(cpu: list[float], flops: float, peak: float) -> list[dict[str, object]]:
         return [{"cpu_s": cpu, "wall_s": cpu, "flops": flops, "peak_mb": peak}]
 
-    report = ppo._price_figures({"plaudit": side([1, 2, 9], 1e12, 100), "trl": side([6, 1, 8], 3e12, 200)})
+    measured = {"plaudit": side([1, 2, 9], 1e12, 100), "trl": side([6, 1, 8], 3e12, 200)}
+    report = ppo._price_figures(measured, "cpu")
+    on_gpu = [figure.name for figure in ppo._price_figures(measured, "cuda") if "over" in figure.name]
+    assert on_gpu[-1] == "TRL over ours: seconds a step"  # the CPU waits meanwhile
     ratios = {figure.name.removeprefix("TRL over ours: "): figure for figure in report if "over" in figure.name}
     assert {name: figure.value for name, figure in ratios.items()} == {
         "TFLOPs a step": 3.0,

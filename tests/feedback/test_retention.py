@@ -55,6 +55,15 @@ def test_who_has_not_begun_to_read_begins_where_the_log_then_begins_and_who_has_
             behind.drain()
 
 
+def test_what_goes_before_it_was_read_leaves_no_lag(log):
+    log.append([rating("f1", time=100.0)])
+    waiting = TopicReader(log, "feedback")
+    assert waiting.lag() == waiting.offsets[PARTITION] + 1 == 1
+    forget(log, "feedback", before=1e9)
+    assert waiting.drain() == []
+    assert (waiting.lag(), waiting.offsets[PARTITION]) == (0, 1)
+
+
 def test_other_topics_and_partitions_are_left_alone(log):
     log.append([completion("x1"), rating("f1", time=100.0), rating("f2", time=900.0, key="c2")])
     assert forget(log, "feedback", before=500.0) == 1

@@ -148,9 +148,14 @@ def test_a_models_preset_yields_to_the_operators_own_setting(monkeypatch):
 @pytest.mark.parametrize("said", ["none", "None"])
 def test_what_may_be_without_a_value_can_be_set_to_none(monkeypatch, tmp_path, said):
     monkeypatch.setenv("PLAUDIT_TRAIN__PPO__MAX_KL", said)
+    monkeypatch.setenv("PLAUDIT_MODEL_CACHE", said)
+    monkeypatch.setenv("PLAUDIT_ADMIN_PORT", said)
+    monkeypatch.setenv("PLAUDIT_ENGINE_API_KEY", said)
     (tmp_path / "plaudit.toml").write_text('[train]\nmax_nll_rise = "none"\n')
     train = load_settings().train
     assert train.ppo.max_kl is train.max_nll_rise is None
+    settings = load_settings()
+    assert settings.model_cache is settings.admin_port is settings.engine_api_key is None
     monkeypatch.setenv("PLAUDIT_TRAIN__NICE", said)
     with pytest.raises(SettingsError, match=f"train.nice='{said}'"):
         load_settings()

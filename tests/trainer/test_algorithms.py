@@ -10,6 +10,7 @@ from simulated import Said, encoded, votes_on
 from feedback.join import Vote
 from ops.domain.facts import questions
 from ops.models import ModelRef
+from ops.presets import STARTER
 from ops.settings import RewardSettings, TrainSettings
 from trainer.examples import believed
 from trainer.improve import improve
@@ -31,9 +32,7 @@ SETTINGS = TrainSettings.model_validate(
             "stop_kl": 0.1,
             "value_warmup_steps": 1,
         },
-        "dpo": {"learning_rate": 1e-3, "beta": 0.5, "epochs": 4},
-        "kto": {"learning_rate": 1e-3, "epochs": 2},
-        "sft": {"learning_rate": 1e-3, "epochs": 3},
+        **{algorithm: STARTER["train"][algorithm] for algorithm in ("dpo", "kto", "sft")},
     }
 )
 

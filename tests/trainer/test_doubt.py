@@ -9,16 +9,18 @@ from dataclasses import replace
 import pytest
 import torch
 from judgements import example
+from rater_votes import pair
 
-from feedback.raters.population import population
+from feedback.raters.population import Population, population
 from ops.settings import RewardSettings
 from trainer.ballots import Ballots
-from trainer.doubt import doubted, settled
+from trainer.doubt import Heard, asking, doubted, settled, surprise_of
+from trainer.examples import unit_interval
 from trainer.frozen import FORM
 from trainer.heads import Heads
 from trainer.likelihood import Likelihood, rao_kupper
 from trainer.linear import solve
-from trainer.strength import prior
+from trainer.strength import Prior, prior
 
 SETTINGS = RewardSettings(score_penalty=0.0)
 SIZE = 6
@@ -51,9 +53,11 @@ def ask_of(examples):
     """As `flips_of` for votes without overlap or golden items."""
     raters = {e.feedback_id: e.rater for e in examples}
 
-    def ask(foretold):
+    def ask(foretold, without):
         plausible: dict[str, list[float]] = {}
         for name, likely in foretold.items():
+            if name in without:
+                continue
             plausible.setdefault(raters[name], []).append(likely)
         return population(plausible)
 
@@ -125,6 +129,50 @@ def test_of_many_who_vote_reversed_most_are_found_where_all_votes_together_look_
     assert {e.rater for e in heard if e.flip == 0.5} == caught
 
 
+@pytest.mark.parametrize(("liars", "sure", "better"), [(11, 3.0, 1), (0, 0.3, 0)])
+def test_of_two_beginnings_the_one_is_taken_by_which_votes_are_the_likelier(liars: int, sure: float, better: int):
+    """Believing everybody hides a third of liars; nothing but the prior that held-out votes choose sees that most is chance."""
+    examples, readings = people(330, 30, liars=liars, sure=sure)
+    wide = torch.cat([torch.randn(len(readings), 200, generator=torch.Generator().manual_seed(1)), readings], 1)
+    like, ask, tried = Heads(200 + SIZE - FORM, 1, FORM), ask_of(examples), []
+    for begun in (prior(examples, wide, SETTINGS), Prior()):
+        like.hold(begun.states, begun.surprises)
+        tried.append(doubted(examples, wide, SETTINGS, ask, like))
+    surprises = [surprise_of(heard, ask) for heard in tried]
+    assert surprises[better] < surprises[1 - better]
+    heard, found, _ = settled(examples, wide, SETTINGS, ask, like)
+    assert heard == tried[better].examples
+    assert found == tried[better].people
+
+
+def test_each_half_of_the_votes_is_foretold_without_any_of_its_own_and_by_weight():
+    names = [f"f{n}" for n in range(40)]
+    first = {name for name in names if unit_interval("half", name) < 0.5}
+    examples = [replace(example(n, ("x", "y"), "a", "r"), weight=3.0 if names[n] in first else 1.0) for n in range(40)]
+    asked = []
+
+    def ask(foretold, without):
+        asked.append(set(without))
+        return Population(flips={"r": 0.1 if first & set(without) else 0.4}, doubts={}, mean=0.2)
+
+    heard = Heard(examples, Population({}, {}, 0.2), dict.fromkeys(names, 0.9))
+    said = {flip: -math.log((1 - flip) * 0.9 + flip * 0.1) for flip in (0.1, 0.4)}
+    others = len(names) - len(first)
+    wanted = (3 * len(first) * said[0.1] + others * said[0.4]) / (3 * len(first) + others)
+    assert surprise_of(heard, ask) == pytest.approx(wanted)
+    assert sorted(map(len, asked)) == sorted((len(first), others))
+
+
+def test_what_somebody_says_of_an_item_tells_nothing_of_them_while_it_is_asked_for():
+    votes = [
+        pair("yes", f"no {n}", value, rater) for n in range(20) for rater, value in (("one", "a"), ("two", "a"), ("liar", "b"))
+    ]
+    known = asking(votes)
+    told, without = known({}, ()), known({}, {v.feedback_id for v in votes if v.rater == "liar"})
+    assert told.flips["liar"] > 0.5
+    assert "liar" not in without.flips
+
+
 def test_known_rater_noise_is_recovered_within_eight_points_of_a_hundred():
     # 30 raters of 100 votes: ten flip none, ten one in five, ten two in five
     examples, readings = people(3000, 30, seed=3, sure=3.0)
@@ -157,7 +205,7 @@ def test_nobody_is_foretold_by_heads_that_learnt_from_them():
     always = [example(int(e.time), e.answers, "a" if e.is_pair else "up", e.rater) if e.rater == "r0" else e for e in examples]
     seen: dict[str, float] = {}
 
-    def ask(foretold):
+    def ask(foretold, without):
         seen.update(foretold)
         return population({})
 

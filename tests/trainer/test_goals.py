@@ -140,7 +140,7 @@ def test_who_is_found_to_vote_reversed_is_heard_so_on_goals_too(tiny):
             return 0.25
 
     reward = RewardModel(tiny, "reward")
-    reward.fit([*taste(16, seed=1), *warmth(40)], aiming(warmth=1.0), seed=0, ask=lambda foretold: Doubted())
+    reward.fit([*taste(16, seed=1), *warmth(40)], aiming(warmth=1.0), seed=0, ask=lambda foretold, without: Doubted())
     assert float(reward.goals["warmth"].flip) == pytest.approx(0.25)
 
 

@@ -61,8 +61,6 @@ def test_long_answers_lose_the_penalty(tiny: AdapterModel):
     assert 8 < lengths <= 10
     lost = free["objective/rlhf_reward"] - charged["objective/rlhf_reward"]
     assert 0 < lost <= 3
-    short = run(tiny, length_penalty=3.0, max_new_tokens=400, steps=1, prompts_per_step=1)
-    assert short.ended_by == "steps"
 
 
 def test_answers_without_an_end_lose_the_fine(tiny: AdapterModel):

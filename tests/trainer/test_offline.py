@@ -135,14 +135,16 @@ def voted(settings: Settings) -> Settings:
     return settings
 
 
-def test_a_cycle_gates_and_keeps_the_adapter_as_any_other(tmp_path, tiny_folder):
-    settings = voted(settings_for(tmp_path, tiny_folder, algorithm="dpo", dpo={"epochs": 1}))
+@ALGORITHMS
+def test_a_cycle_gates_and_keeps_the_adapter_as_any_other(tmp_path, tiny_folder, algorithm: str):
+    settings = voted(settings_for(tmp_path, tiny_folder, algorithm=algorithm, **{algorithm: {"epochs": 1}}))
     record = run_cycle(settings)
     assert record.outcome in ("rejected", "published")
     assert {"judge_win_rate", "kl_base", "well_formed"} <= {gate.name for gate in record.gates}
-    assert "dpo/loss" in record.steps[0]
+    assert f"{algorithm}/loss" in record.steps[0]
+    assert record.ended_by == "steps"
     manifest = Registry(settings.adapters_dir).verify(record.adapter, max_rank=8)
-    assert manifest.training["algorithm"] == "dpo"
+    assert manifest.training["algorithm"] == algorithm
     assert manifest.training["examples"]["count"]["reward"] > 0
 
 

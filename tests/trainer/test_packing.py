@@ -38,6 +38,11 @@ def test_packs_hold_every_row_once_within_the_budget_and_count_no_padding():
     assert not list(packs(torch.tensor([], dtype=torch.long), 20))
 
 
+def test_a_pack_of_one_long_and_many_short_rows_is_bounded_with_its_padding_too():
+    groups = list(packs(torch.tensor([16, *[1] * 40]), 40))
+    assert [len(group) for group in groups] == [4 * 40 // 16, 31]
+
+
 def test_packed_answers_have_the_same_logprobs_and_gradients(tiny: AdapterModel):
     def found(packed: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
         tiny.packed = packed

@@ -16,7 +16,6 @@ from typing import Any
 from feedback.events import BASE, Message
 from feedback.ids import text_hash
 from feedback.join import Vote
-from feedback.raters.flips import flips_of
 from ops.bench.table import Figure, machine
 from ops.domain.people import crowd, gold_preference
 from ops.models import prepared
@@ -24,6 +23,7 @@ from ops.open_log import open_log_of
 from ops.progress import Report
 from ops.settings import RewardSettings, Settings
 from trainer.bench.voters import Shares, Voters
+from trainer.doubt import asking
 from trainer.evaluate import ask
 from trainer.examples import Example, believed, prompt_hash
 from trainer.generate import generate
@@ -87,7 +87,7 @@ def learning_curve(
         lessons = believed(first)
         reward = RewardModel(model, _NAME)
         try:
-            reward.fit(lessons, settings, seed, ask=lambda foretold, first=first: flips_of(first, foretold))
+            reward.fit(lessons, settings, seed, ask=asking(first))
             yield report(reward, lessons, tested)
         finally:
             model.remove(_NAME)

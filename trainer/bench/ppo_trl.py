@@ -1,7 +1,8 @@
-"""TRL 1.12's side of the PPO bench, in its own environment: ``python -m trainer.bench.ppo_trl SCENE MODE OUT``.
+"""TRL 1.12's side of the PPO bench: ``python -m trainer.bench.ppo_trl SCENE MODE OUT``.
 
-TRL is used as it is: its trainer, its wrapper, its defaults but for the numbers of the scene. Where rollouts are given, the
-policy's ``generate`` hands them out, with the scores that TRL takes from generation made by one forward pass.
+TRL comes from a folder of its own and runs on the same PyTorch, transformers and peft as we do. It is used as it is: its trainer,
+its wrapper, its defaults but for the numbers of the scene. Where rollouts are given, the policy's ``generate`` hands them out,
+with the scores that TRL takes from generation made by one forward pass.
 """
 
 from __future__ import annotations
