@@ -40,8 +40,12 @@ bench: install $(VENV)/bench/installed $(VENV)/trl/installed ## Gateway beside L
 	@$(BIN)/plaudit bench ppo --json .plaudit/bench/ppo.json
 
 # docs/learning/hh.json is as it was: it needs real people's votes (plaudit bench reward --data FILE --format hh-rlhf).
+learning: export OMP_NUM_THREADS = 1
 learning: install $(VENV)/trl/installed ## How fast it learns, measured anew in two hours or so: docs/learning.md, its plots and JSON.
-	@$(BIN)/plaudit bench learning --adversaries 0,0.2,0.35 --json docs/learning/adversaries.json $(ARGS)
+	@rm -f docs/learning/adversaries*.json
+	@$(BIN)/plaudit bench learning --json docs/learning/clean.json $(ARGS)
+	@$(BIN)/plaudit bench learning --adversaries 0.2 --json docs/learning/adversaries-20.json $(ARGS)
+	@$(BIN)/plaudit bench learning --adversaries 0.35 --json docs/learning/adversaries-35.json $(ARGS)
 	@$(BIN)/plaudit bench learning --algorithm ppo,dpo,kto --json docs/learning/algorithms.json $(ARGS)
 	@$(BIN)/plaudit bench curve --json docs/learning/curve.json
 	@$(BIN)/plaudit bench ppo --json docs/learning/ppo.json

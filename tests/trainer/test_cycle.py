@@ -15,10 +15,12 @@ from pathlib import Path
 
 import pytest
 from lora_files import publish, write_lora
+from typer.testing import CliRunner
 from vote_log import completion, events, retraction, settings_for, thumb
 
 from feedback.events import CompletionCreated, Event, FeedbackSet, Message, RolloutChanged
 from feedback.log import TopicReader
+from ops.cli import app
 from ops.environment import environment_of
 from ops.learned_from import people_of
 from ops.open_log import open_log_of
@@ -51,6 +53,12 @@ def leased(settings) -> Iterator[Checkpoint]:
 def state_of(settings):
     with leased(settings) as checkpoint:
         return checkpoint.open(now=0.0)
+
+
+def plaudit(settings, *arguments: str) -> dict:
+    done = CliRunner().invoke(app, ["adapters", *arguments], env=environment_of(settings))
+    assert done.exit_code == 0, done.output or done.exception
+    return json.loads(done.stdout)
 
 
 def shuffled(facts: list[Event], seed: int = 0) -> list[Event]:
@@ -109,7 +117,11 @@ def test_a_cycle_turns_votes_into_an_adapter_with_its_figures_once(tmp_path, tin
     kept = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
     assert not [text for text in kept if b"thanks for asking" in text or b"question 0-" in text]
 
-    [said] = said_by(settings, ["base", manifest.id], ["question 0-0?"])
+    told = plaudit(settings, "show", manifest.id, "--feedback", "--json")
+    assert told["feedback"]["matches"]
+    assert len(told["feedback"]["feedback"]) == 90
+    [said] = plaudit(settings, "diff", "base", manifest.id, "--prompt", "question 0-0?", "--json")["answers"]
+    assert said == said_by(settings, ["base", manifest.id], ["question 0-0?"])[0]
     assert said["prompt"] == "question 0-0?"
     assert said["base"] != said[manifest.id]
     others = publish(Registry(settings.adapters_dir), write_lora(tmp_path / "other")).id
