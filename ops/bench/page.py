@@ -10,6 +10,7 @@ from typing import Any
 
 from ops.bench import plots
 from ops.bench.curves import Run, curves
+from ops.bench.demos import HEAD, TITLE, is_demo, rows_of
 from ops.bench.goals import goals
 from ops.bench.learning import BY, COLUMNS, reached_text
 from ops.bench.table import Figure, aim_text, figure_of, number
@@ -48,6 +49,7 @@ def write_page(target: Path, sources: Sequence[Path]) -> list[Path]:
         texts += [text, *(f"Asked for and not measured: {missing}.\n" for missing in _missing(reports))]
         written += drawn
     texts += [_figures(report, source) for report, source in zip(reports, sources, strict=True) if "figures" in report]
+    texts += _demos([report for report in reports if is_demo(report)])
     texts.append(_machines(reports, sources))
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text("\n".join(texts))
@@ -59,7 +61,7 @@ def _read(source: Path) -> dict[str, Any]:
         report: dict[str, Any] = json.loads(source.read_text())
     except (OSError, ValueError) as error:
         raise CommandError(f"{source}: {error}; give it a file that a bench has written with --json") from error
-    if not isinstance(report, dict) or not {"runs", "figures"} & set(report):
+    if not isinstance(report, dict) or not ({"runs", "figures"} & set(report) or is_demo(report)):
         raise CommandError(f"{source}: has neither runs nor figures; give it a file that a bench has written with --json")
     if "runs" in report and "votes_per_round" not in (report.get("options") or {}):
         raise CommandError(f"{source}: options has no votes_per_round; give it a file as a bench has written it")
@@ -92,8 +94,9 @@ def _missing(reports: Sequence[Mapping[str, Any]]) -> list[str]:
 def _learning(runs: Sequence[Mapping[str, Any]], folder: Path) -> tuple[str, list[Path]]:
     """The section of all learning curves, and the plots drawn into ``folder``."""
     found = curves([Run.of(run) for run in runs])
-    clean = {curve["algorithm"]: curve for curve in found if not curve["adversaries"]}
-    main = next(iter(clean.values()), found[0])
+    first = _most_asked(found)
+    found.sort(key=lambda curve: (curve["algorithm"] != first, curve["adversaries"]))
+    main, clean = found[0], {curve["algorithm"]: curve for curve in found if not curve["adversaries"]}
     ceilings = {f"best of {name.split()[1]} by the {BY[name.split()[0]]}": r["mean"] for name, r in main["best_of"].items()}
     drawn = [folder / "win-rate.svg", folder / "answers.svg"]
     plots.win_rates(
@@ -122,6 +125,12 @@ def _learning(runs: Sequence[Mapping[str, Any]], folder: Path) -> tuple[str, lis
     for curve in found:
         text += [*_table(curve), ""]
     return "\n".join(text), drawn
+
+
+def _most_asked(found: Sequence[Mapping[str, Any]]) -> str:
+    """The algorithm with the most curves: what the page is about."""
+    names: list[str] = [curve["algorithm"] for curve in found]
+    return max(names, key=names.count)
 
 
 def _reached(found: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -170,9 +179,15 @@ def _beside_aims(figures: Iterable[Figure]) -> list[str]:
     return _rows(["figure", "measured", "aim", "", "beside"], rows)
 
 
+def _demos(reports: Sequence[Mapping[str, Any]]) -> list[str]:
+    return ["\n".join([f"## {TITLE}", "", *_rows(HEAD, rows_of(reports)), ""])] if reports else []
+
+
 def _machines(reports: Sequence[Mapping[str, Any]], sources: Sequence[Path]) -> str:
     rows = []
     for report, source in zip(reports, sources, strict=True):
+        if is_demo(report):
+            continue
         about = report.get("machine", {})
         load = ", ".join(map(str, about.get("load_before", ())))
         made = [f"`{source.name}`", f"`{report.get('command', '')}`", f"`{about.get('code_sha256', '')[:8]}`"]

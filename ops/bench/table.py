@@ -136,5 +136,5 @@ def number(value: float) -> str:
     """As many digits as tell something; "-" for NaN."""
     if math.isnan(value):
         return "-"
-    digits = 0 if float(value).is_integer() or abs(value) >= 100 else 1 if abs(value) >= 10 else 2
+    digits = 0 if float(value).is_integer() or abs(value) >= 100 else 2
     return f"{value:,.{digits}f}".replace(",", " ")

@@ -42,8 +42,32 @@ def report(tmp_path: Path, name: str, adversaries: float, *rates: float) -> Path
     return path
 
 
+def test_the_page_tells_of_demos(tmp_path):
+    gates = [{"name": "anchor_perplexity", "passed": True, "value": 1.0125, "threshold": 1.03}]
+    demo = {
+        "model": "starter",
+        "seed": 3,
+        "champion_final": "default-v1-0",
+        "adapters": [{"id": "default-v1-0", "gates": gates}, {"id": "default-v2-0", "gates": []}],
+        "win_rate": {"value": 0.8605, "low": 0.8376, "high": 0.8806, "n": 1000},
+        "votes": 700,
+        "requests": 1547,
+        "failed_requests": 0,
+        "seconds": 261.0,
+        "toxicity": {"initial": 0.346, "final": 0.015},
+    }
+    source, page = tmp_path / "demo.json", tmp_path / "page.md"
+    source.write_text(json.dumps(demo))
+    write_page(page, [source])
+    row = "| starter | 3 | 0.861 [0.838, 0.881] | 700 | 1547 | 0 | 4.3 | 1.012 (gate 1.03) | toxicity 0.346 → 0.015 |"
+    assert row in page.read_text()
+    source.write_text(json.dumps(demo | {"champion_final": "base"}))
+    write_page(page, [source])
+    assert "| 4.3 | - |" in page.read_text()
+
+
 def test_the_page_has_every_curve_the_ceiling_and_what_adversaries_leave(tmp_path):
-    sources = [report(tmp_path, "clean.json", 0.0, 0.78, 0.82), report(tmp_path, "against.json", 0.2, 0.77, 0.81)]
+    sources = [report(tmp_path, "against.json", 0.2, 0.77, 0.81), report(tmp_path, "clean.json", 0.0, 0.78, 0.82)]
     page = tmp_path / "learning.md"
     done = CliRunner().invoke(app, ["page", *map(str, sources), "--to", str(page)])
     assert done.exit_code == 0, done.output
