@@ -165,12 +165,12 @@ def test_another_process_appends_and_it_is_forwarded_too(outbox: Outbox, start: 
 
 def test_what_was_sent_and_not_noted_is_sent_again_by_the_next(outbox: Outbox, start: Start):
     cluster = Cluster()
-    forwarder = start(cluster)
+    forwarder = start(cluster, keep_s=1e12)  # what is old is not deleted meanwhile
     outbox.log.append([rating("f1"), rating("f2")])
     wait_until(lambda: forwarder.lag == 0, "all forwarded")
     forwarder.close()
     outbox.log.transact(lambda c: c.execute("UPDATE facts SET value = 1 WHERE name = 'forwarded'").rowcount).result(5)
-    again = start(cluster)
+    again = start(cluster, keep_s=1e12)
     wait_until(lambda: again.lag == 0, "sent again")
     assert [seq for _, seq in cluster.wire] == [1, 2, 2]
 

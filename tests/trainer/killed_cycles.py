@@ -20,7 +20,7 @@ from commit_once import bytes_of
 from vote_log import fill, settings_for
 
 from ops.open_log import open_log_of
-from trainer.budget import keep_to, taken_mb
+from trainer.budget import keep_to, taken_mb, unlimited_memory
 from trainer.process import trainer_of
 
 VOTES, MORE = 60, 10
@@ -43,22 +43,29 @@ def main(folder: Path, model: Path) -> None:
         _process(lambda settings=settings, again=again: again.write_text(json.dumps(_again(settings))))
         print(json.dumps({"step": step, "times": times, "killed": status == signal.SIGKILL} | json.loads(again.read_text())))
     short = folder / "short.json"
-    settings = settings_for(folder / "short", model)
+    settings = settings_for(folder / "short", model, keep_every=1)
     status = _process(lambda: short.write_text(json.dumps(_short_of_memory(settings))))
     print(json.dumps({"ended_with": status} | json.loads(short.read_text())))
 
 
 def _short_of_memory(settings) -> dict[str, object]:
-    """A cycle that may take little more than the process has; what it says, and what it leaves."""
+    """A cycle of which a step takes more than the budget leaves; what it says, and what stays of it."""
     with open_log_of(settings) as log:
         fill(log, VOTES)
-    with trainer_of(settings) as trainer:
-        keep_to(settings.train.model_copy(update={"memory_mb": taken_mb() + 40}))
+    with trainer_of(settings, fault=_take_much) as trainer:
+        keep_to(settings.train.model_copy(update={"memory_mb": taken_mb() + 2000}))
         record = trainer.cycle()
         again = trainer.cycle()
+    with unlimited_memory():
+        _take_much("progress: draft of step")
     files = (str(path.relative_to(settings.data_dir)) for path in settings.data_dir.rglob("*") if path.is_file())
     left = [name for name in files if "commits" in name or "default-v" in name or "current" in name]
     return {"outcome": record.outcome, "reason": record.reason, "again": again is not None, "left": left}
+
+
+def _take_much(step: str) -> None:
+    if step == "progress: draft of step":
+        torch.empty(4 << 30, dtype=torch.uint8)  # addresses only: without a budget it is to be had
 
 
 def _begin(settings, last: str, times: int) -> None:

@@ -270,6 +270,25 @@ def test_training_that_diverges_publishes_and_commits_nothing_and_waits_for_more
     assert [line["outcome"] for line in journal(settings.trainer_dir)] == ["diverged", "diverged"]
 
 
+class Exhausted(RuntimeError):
+    def __str__(self) -> str:
+        raise MemoryError
+
+
+def test_a_trainer_that_has_no_memory_even_to_look_at_what_failed_says_so(tmp_path, tiny_folder):
+    settings = settings_for(tmp_path, tiny_folder, keep_every=1)
+    logged(settings, events(60))
+
+    def fail(step: str) -> None:
+        if step == "progress: draft of step":
+            raise Exhausted
+
+    with trainer_of(settings, fault=fail) as trainer:
+        record = trainer.cycle()
+        assert (record.outcome, trainer.cycle()) == ("failed", None)
+    assert record.reason == "out of memory (train.memory_mb=None): nothing was left"
+
+
 def test_a_cycle_that_succeeds_after_one_that_failed_is_in_the_journal_too(tmp_path, tiny_folder):
     settings = settings_for(tmp_path, tiny_folder)
     foreign = publish(Registry(settings.adapters_dir), write_lora(tmp_path / "foreign")).id
