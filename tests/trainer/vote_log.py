@@ -102,3 +102,10 @@ def settings_for(tmp: Path, model: Path, **train: object):
     )
     write(settings.models_dir / slug(str(model)), ModelRef("tiny", str(model), "digest-of-tiny"), extra={})
     return settings
+
+
+def logged(settings, facts: list[Event]) -> None:
+    from ops.open_log import open_log_of
+
+    with open_log_of(settings) as log:
+        log.append(facts)
