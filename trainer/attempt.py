@@ -31,7 +31,7 @@ from trainer.record import CycleRecord, Outcome, Trigger
 from trainer.spread import Spread
 from trainer.trial import CHAMPION, POLICY, Standards
 
-_log = structlog.get_logger()
+_log = structlog.get_logger(__name__)
 
 SEEDS = (REWARD, JUDGE, "improve", "gate")
 """The stages that draw random numbers."""

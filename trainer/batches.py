@@ -123,9 +123,9 @@ def packs(lengths: Tensor, token_budget: int) -> Iterator[Tensor]:
     the budget at most.
     """
     order = torch.argsort(lengths, descending=True, stable=True)
-    start, tokens = 0, 0
-    for stop, length in enumerate(lengths[order].tolist()):
-        padded = (stop + 1 - start) * int(lengths[order[start]])
+    start, tokens, ordered = 0, 0, lengths[order].tolist()
+    for stop, length in enumerate(ordered):
+        padded = (stop + 1 - start) * ordered[start]
         if stop > start and (tokens + length > token_budget or padded > SPREAD * token_budget):
             yield order[start:stop]
             start, tokens = stop, 0

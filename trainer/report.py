@@ -1,9 +1,8 @@
 """How good a reward model is on votes it never saw, beside what knows nothing and what reads words only.
 
 The votes are of raters whom it never learnt from (with few raters: of those, too), on prompts that it never saw, the newest
-ones. `Later` is the same in time:
-what came since the last training, foretold by the model of then ("test, then train": Dawid 1984, doi:10.2307/2981683), so that no
-vote is kept from learning for the sake of a test.
+ones. `Later` is the same in time: what came since the last training, foretold by the model of then ("test, then train": Dawid
+1984, doi:10.2307/2981683), so that no vote is kept from learning for the sake of a test.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """A cycle's commit, broken off at every single operation that changes the disk; then begun again.
 
 Which operations there are is told by Python's own audit events; a file that a library writes by itself (safetensors) counts
-when it is renamed into its place. ``kill``: SIGKILL before it, in a
-process of its own; ``full``: it and all after it fail, the disk being full; ``broken``: it alone fails; ``stop``: SIGSTOP before
-it, and SIGCONT once another has taken over and is done. Prints the operations as JSON, how often who was stopped learnt that it
-had been replaced, and every difference to a run that nobody disturbed.
+when it is renamed into its place. ``kill``: SIGKILL before it, in a process of its own; ``full``: it and all after it fail, the
+disk being full; ``broken``: it alone fails; ``stop``: SIGSTOP before it, and SIGCONT once another has taken over and is done.
+Prints the operations as JSON, how often who was stopped learnt that it had been replaced, and every difference to a run that
+nobody disturbed.
 """
 
 from __future__ import annotations
