@@ -17,10 +17,12 @@ from ops.demo.facts import Facts
 
 @contextmanager
 def live_board(render: Callable[[], Group]) -> Iterator[Live]:
-    """A table that redraws itself twice a second on a terminal; elsewhere only its last state is printed."""
+    """A table drawn on a terminal at each ``refresh()``; elsewhere only its last state is printed. Who refreshes it draws it, in
+    no thread of its own: `render` may read what that one changes.
+    """
     console = Console()
     try:
-        with Live(get_renderable=render, console=console, refresh_per_second=2, transient=False) as live:
+        with Live(get_renderable=render, console=console, auto_refresh=False) as live:
             yield live
     finally:
         if not console.is_terminal:

@@ -61,7 +61,6 @@ def write_report(
         "champion_final_version": next((m.version for m in facts.manifests() if m.id == champion), 0),
         "swaps": [{"adapter": adapter, "seconds": round(value, 3)} for adapter, value in swaps.items()],
         "stages": {name: round(value, 1) for name, value in stages.items()},
-        "data_dir": str(settings.data_dir),
     } | figures
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.live import Live
+
 from ops.cli import load
 from ops.controller import Controller
 from ops.crowd import Crowd
@@ -69,7 +71,7 @@ class Demo:
     async def run(self) -> None:
         """Votes, cycle, rollout; again while votes and time are left."""
         with live_board(self._render) as live:
-            watcher = asyncio.create_task(self._watch())
+            watcher = asyncio.create_task(self._watch(live))
             try:
                 while self._another_cycle_fits():
                     await self._gather()
@@ -87,11 +89,12 @@ class Demo:
     def _render(self) -> Any:
         return board(self._stages.current, self._stages.elapsed, self._crowd.tally, self._facts, self._evidence)
 
-    async def _watch(self) -> None:
+    async def _watch(self, live: Live) -> None:
         controller = Controller(self._facts.log, self._settings)
         while True:
             self._facts.refresh()
             self._evidence = controller.status()
+            live.refresh()
             await asyncio.sleep(_POLL_S)
 
     def _another_cycle_fits(self) -> bool:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
+import time
 
 import pytest
+from rich.text import Text
 
 from ops.crowd import Crowd, Tally
+from ops.demo.board import live_board
 from ops.demo.plan import PLANS, Plan, demo_settings, plan_of
 from ops.demo.report import closing_line
 from ops.demo.run import Demo, Stages
@@ -101,3 +105,16 @@ def test_people_vote_no_longer_than_the_plan_says(tmp_path, spent, votes):
 def test_the_closing_line_ends_with_what_the_domain_tells():
     report = {"champion_final_version": 2, "win_rate": {"value": 0.8123, "low": 0.79, "high": 0.83}}
     assert closing_line(report, "toxicity −93 %") == "champion v0 → v2, win rate 0.50 → 0.81 [0.79, 0.83], toxicity −93 %"
+
+
+def test_the_board_reads_the_loops_state_in_no_thread_of_its_own():
+    read_by = []
+
+    def render() -> Text:
+        read_by.append(threading.current_thread())
+        return Text("board")
+
+    with live_board(render) as live:
+        time.sleep(0.6)
+        live.refresh()
+    assert set(read_by) == {threading.current_thread()}
