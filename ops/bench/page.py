@@ -95,15 +95,16 @@ def _learning(runs: Sequence[Mapping[str, Any]], folder: Path) -> tuple[str, lis
     """The section of all learning curves, and the plots drawn into ``folder``."""
     found = curves([Run.of(run) for run in runs])
     first = _most_asked(found)
-    found.sort(key=lambda curve: (curve["algorithm"] != first, curve["adversaries"]))
+    names = [first, *(curve["algorithm"] for curve in found)]
+    found.sort(key=lambda curve: (names.index(curve["algorithm"]), curve["adversaries"]))
     main, clean = found[0], {curve["algorithm"]: curve for curve in found if not curve["adversaries"]}
     ceilings = {f"best of {name.split()[1]} by the {BY[name.split()[0]]}": r["mean"] for name, r in main["best_of"].items()}
     drawn = [folder / "win-rate.svg", folder / "answers.svg"]
     plots.win_rates(
         drawn[0], clean or {main["algorithm"]: main}, ceilings, "Win rate by votes (means, least and most of the seeds)"
     )
-    names = ("toxicity", "correct", "garbled", "polite", "rambling")
-    plots.shares(drawn[1], main, names, f"What the champion's answers are ({main['algorithm']})")
+    shown = ("toxicity", "correct", "garbled", "polite", "rambling")
+    plots.shares(drawn[1], main, shown, f"What the champion's answers are ({main['algorithm']})")
     text = ["## Votes and minutes", "", f"![Win rate by votes]({folder.name}/win-rate.svg)", "", *_reached(found), ""]
     text += [f"![Shares of the champion's answers by votes]({folder.name}/answers.svg)", ""]
     against = {f"{c['adversaries']:.0%} adversaries": c for c in found if c["algorithm"] == main["algorithm"]}
@@ -115,7 +116,7 @@ def _learning(runs: Sequence[Mapping[str, Any]], folder: Path) -> tuple[str, lis
             "",
             f"![With adversaries]({folder.name}/adversaries.svg)",
             "",
-            *_kept(against),
+            *_kept(found),
             "",
         ]
     if main["algorithm"] in clean:
@@ -128,9 +129,10 @@ def _learning(runs: Sequence[Mapping[str, Any]], folder: Path) -> tuple[str, lis
 
 
 def _most_asked(found: Sequence[Mapping[str, Any]]) -> str:
-    """The algorithm with the most curves: what the page is about."""
+    """The algorithm with the most curves, of several the one whose champions end best: what the page is about."""
     names: list[str] = [curve["algorithm"] for curve in found]
-    return max(names, key=names.count)
+    ends = {curve["algorithm"]: curve["points"][-1]["win_rate"]["mean"] for curve in found if not curve["adversaries"]}
+    return max(names, key=lambda name: (names.count(name), ends.get(name, 0.0)))
 
 
 def _reached(found: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -151,12 +153,17 @@ def _reached(found: Sequence[Mapping[str, Any]]) -> list[str]:
     return [*_rows(head, rows), "", *ceiling]
 
 
-def _kept(against: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """How much of the clean gain is left at the end."""
-    gains = {label: curve["points"][-1]["win_rate"]["mean"] - 0.5 for label, curve in against.items()}
-    clean = next(iter(gains.values()))
-    rows = [[label, f"{0.5 + gain:.3f}", f"{gain / clean:.0%}" if clean > 0 else "-"] for label, gain in gains.items()]
-    return _rows(["people", "win rate at the end, mean", "of the clean gain over 0.5"], rows)
+def _kept(found: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How much of its clean gain each algorithm that was measured with adversaries has left at the end."""
+    ends = {(c["algorithm"], c["adversaries"]): c["points"][-1]["win_rate"]["mean"] for c in found}
+    against = {algorithm for algorithm, share in ends if share}
+    rows = []
+    for (algorithm, share), end in ends.items():
+        clean = ends.get((algorithm, 0.0), 0.5) - 0.5
+        kept = f"{(end - 0.5) / clean:.0%}" if clean > 0 else "-"
+        if algorithm in against:
+            rows.append([algorithm, f"{share:.0%} adversaries", f"{end:.3f}", kept])
+    return _rows(["algorithm", "people", "win rate at the end, mean", "of the clean gain over 0.5"], rows)
 
 
 def _table(curve: Mapping[str, Any]) -> list[str]:

@@ -17,13 +17,13 @@ from ops.errors import CommandError
 FIGURES = ("toxicity", "correct", "garbled", "polite", "rambling", "distinct_2", "kl")
 
 
-def report(tmp_path: Path, name: str, adversaries: float, *rates: float) -> Path:
+def report(tmp_path: Path, name: str, adversaries: float, *rates: float, algorithm: str = "rloo") -> Path:
     def figures(rate: float) -> dict[str, float]:
         return {"win_rate": rate, **dict.fromkeys(FIGURES, 0.25)}
 
     runs = [
         {
-            "algorithm": "rloo",
+            "algorithm": algorithm,
             "adversaries": adversaries,
             "seed": seed,
             "start": figures(0.5),
@@ -73,7 +73,7 @@ def test_the_page_has_every_curve_the_ceiling_and_what_adversaries_leave(tmp_pat
     assert done.exit_code == 0, done.output
     text = page.read_text()
     assert "| rloo | 0% | 200 votes, 0.5 min | 200 votes, 0.5 min, in 1 of 2 seeds |" in text
-    assert "| 20% adversaries | 0.790 | 97% |" in text  # 0.29 of 0.30
+    assert "| rloo | 20% adversaries | 0.790 | 97% |" in text  # 0.29 of 0.30
     assert "best of 4 answers by the taste itself has a win rate of 0.840" in text
     assert "| `clean.json` | `plaudit bench learning` | `abcdef12` | 2 | 1.5, 1.0, 0.5 |" in text
     drawn = {path.name: path.read_text() for path in (tmp_path / "learning").iterdir()}
@@ -83,6 +83,26 @@ def test_the_page_has_every_curve_the_ceiling_and_what_adversaries_leave(tmp_pat
 
     write_page(page, sources)
     assert {path.name: path.read_text() for path in (tmp_path / "learning").iterdir()} == drawn
+
+
+def test_each_algorithm_is_told_of_with_its_adversaries_and_the_one_that_ends_best_has_the_plots(tmp_path):
+    sources = [
+        report(tmp_path, "kto.json", 0.0, 0.62, algorithm="kto"),
+        report(tmp_path, "a.json", 0.2, 0.70, algorithm="ppo"),
+        report(tmp_path, "b.json", 0.0, 0.75, algorithm="ppo"),
+        report(tmp_path, "c.json", 0.2, 0.78),
+        report(tmp_path, "d.json", 0.0, 0.80),
+    ]
+    write_page(tmp_path / "learning.md", sources)
+    text = (tmp_path / "learning.md").read_text()
+    kept = text[text.index("## People who vote reversed") : text.index("## What it should reach (rloo)")]
+    assert [line.split(" | ")[:2] for line in kept.splitlines() if line.startswith(("| rloo", "| ppo", "| kto"))] == [
+        ["| rloo", "0% adversaries"],
+        ["| rloo", "20% adversaries"],
+        ["| ppo", "0% adversaries"],
+        ["| ppo", "20% adversaries"],
+    ]
+    assert "| ppo | 20% adversaries | 0.700 | 80% |" in kept
 
 
 def test_what_it_should_reach_is_held_against_what_three_minutes_of_computing_reach(tmp_path):
