@@ -269,6 +269,12 @@ class TrainSettings(_Group):
     keep_every: int = Field(
         default=5, ge=0, description="PPO steps after which a cycle's state is kept; 0: never within a cycle."
     )
+    soften_to: float | None = Field(
+        default=0.8,
+        gt=0,
+        le=1,
+        description="What uses up more than this share of gates.max_anchor_rise is weakened until it does not; None: never.",
+    )
     tracker: Literal["", "tensorboard", "mlflow", "trackio", "wandb"] = Field(default="", description="Who is told the curves.")
     reward: RewardSettings = RewardSettings()
     ppo: PpoSettings = PpoSettings()

@@ -87,6 +87,7 @@ class Attempt:
     learnt: Learnt | None = None
     steps: list[dict[str, float]] = field(default_factory=list)
     ended_by: str = ""
+    softened: float = 1.0
     gates: list[GateResult] = field(default_factory=list)
     standards: Standards = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -164,6 +165,7 @@ class Attempt:
                 "divided_by": self.learnt.division.by,
                 "steps": len(self.steps),
                 "ended_by": self.ended_by,
+                "softened": self.softened,
                 "last_step": {k: v for k, v in (self.steps or [{}])[-1].items() if not k.startswith("timing/")},
                 "standards": self.standards,
                 "software": software(),
@@ -200,6 +202,7 @@ class Attempt:
             raters=len({vote.rater for vote in batch.votes}),
             steps=tuple(self.steps),
             ended_by=self.ended_by,
+            softened=self.softened,
             gates=tuple(self.gates),
             offsets=offset_ranges(self.before.state.offsets, batch.offsets),
             resumed_after=self.steps_kept,

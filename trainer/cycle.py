@@ -29,12 +29,14 @@ from trainer.learner import Metrics, NothingToLearn, TrainingDiverged
 from trainer.load import load_model
 from trainer.parallel import ALONE, Crew
 from trainer.policy import AdapterModel, ModelUnsupported
+from trainer.probes.anchor import anchor_passages
 from trainer.probes.personal import conversations
 from trainer.record import CycleRecord, Outcome
 from trainer.reward import LONGEST_PROMPT, encode_prompt
 from trainer.rollouts import EngineRollouts, LocalRollouts, RolloutSource, with_fallback
+from trainer.soften import soften
 from trainer.tracker import Tracker
-from trainer.trial import CHAMPION, POLICY, Standards, Trial, divide_prompts
+from trainer.trial import CHAMPION, POLICY, PROBE_SEED, Standards, Trial, divide_prompts
 from trainer.watch import Watch
 
 _log = structlog.get_logger(__name__)
@@ -149,7 +151,9 @@ class Trainer:
         with cycle.stage("improve"):
             train_by = self._reinforce if train.algorithm in REINFORCED else self._imitate
             cycle.steps, cycle.ended_by = train_by(cycle)
-        _log.info("improve_ended", cycle=cycle.number, by=cycle.ended_by, steps=len(cycle.steps))
+            cycle.softened = self._soften(cycle)
+        ended = {"by": cycle.ended_by, "steps": len(cycle.steps), "softened": cycle.softened}
+        _log.info("improve_ended", cycle=cycle.number, **ended)
 
     def gate(self, cycle: Attempt) -> None:
         """Try the new adapter beside the champion."""
@@ -225,6 +229,13 @@ class Trainer:
             seed=seed_for(self._settings.seed, cycle.number, "improve"),
             on_step=self._on_step,
         )
+
+    def _soften(self, cycle: Attempt) -> float:
+        train = self._settings.train
+        if train.soften_to is None:
+            return 1.0
+        texts = anchor_passages(cycle.model, cycle.ref.domain, PROBE_SEED)
+        return soften(cycle.model, POLICY, texts, 1 + train.soften_to * train.gates.max_anchor_rise)
 
     def _unfinished(self) -> Attempt | None:
         """What a trainer that was killed was at, if this one would do the very same; what else it left is dropped."""

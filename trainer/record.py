@@ -38,6 +38,7 @@ class CycleRecord(Frozen):
     judge: dict[str, Any] = Field(default_factory=dict)
     steps: tuple[dict[str, float], ...] = ()
     ended_by: str = Field(default="", description="What ended the training: its steps, its time, or the KL; see trainer.improve.")
+    softened: float = Field(default=1.0, description="The factor that the adapter was scaled by, see trainer/soften.py.")
     gates: tuple[GateResult, ...] = ()
     offsets: dict[str, dict[int, list[int]]] = Field(
         default_factory=dict, description="What was read of the log: [from, to) by topic and partition."

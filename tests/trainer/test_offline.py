@@ -7,14 +7,13 @@ import math
 import pytest
 import torch
 from noise import noisy
-from vote_log import BAD, completion, events, settings_for, thumb
+from vote_log import BAD, completion, events, logged, settings_for, thumb
 
 from feedback.events import CompletionCreated, Event, Preference
 from feedback.join import Joiner, Vote
 from feedback.log import Position, Record
-from ops.open_log import open_log_of
 from ops.registry import Registry
-from ops.settings import Settings, TrainSettings
+from ops.settings import TrainSettings
 from trainer.learner import NothingToLearn, TrainingDiverged
 from trainer.offline import drawn, learn_offline, lessons
 from trainer.policy import AdapterModel
@@ -129,15 +128,10 @@ def test_a_learning_rate_that_explodes_ends_the_training_and_leaves_the_policy_a
     assert all(torch.equal(weight, before[name]) for name, weight in tiny.weights("policy").items())
 
 
-def voted(settings: Settings) -> Settings:
-    with open_log_of(settings) as log:
-        log.append(events(60))
-    return settings
-
-
 @ALGORITHMS
 def test_a_cycle_gates_and_keeps_the_adapter_as_any_other(tmp_path, tiny_folder, algorithm: str):
-    settings = voted(settings_for(tmp_path, tiny_folder, algorithm=algorithm, **{algorithm: {"epochs": 1}}))
+    settings = settings_for(tmp_path, tiny_folder, algorithm=algorithm, **{algorithm: {"epochs": 1}})
+    logged(settings, events(60))
     record = run_cycle(settings)
     assert record.outcome in ("rejected", "published")
     assert {"judge_win_rate", "kl_base", "well_formed"} <= {gate.name for gate in record.gates}
@@ -149,7 +143,8 @@ def test_a_cycle_gates_and_keeps_the_adapter_as_any_other(tmp_path, tiny_folder,
 
 
 def test_a_cycle_that_diverges_publishes_and_commits_nothing_and_says_why(tmp_path, tiny_folder):
-    settings = voted(settings_for(tmp_path, tiny_folder, algorithm="dpo", dpo={"learning_rate": 1e30}))
+    settings = settings_for(tmp_path, tiny_folder, algorithm="dpo", dpo={"learning_rate": 1e30})
+    logged(settings, events(60))
     record = run_cycle(settings)
     assert record.outcome == "diverged"
     assert "dpo" in record.reason
