@@ -96,6 +96,8 @@ def _training(manifest: AdapterManifest) -> str:
         "cycle",
         "trigger",
         "steps",
+        "ended_by",
+        "softened",
         "votes",
         "new_votes",
         "effective_labels",
