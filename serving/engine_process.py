@@ -28,6 +28,8 @@ from serving.engine_command import EngineCommand, engine_command, installed_devi
 from serving.process_group import ProcessGroup, end_leftover
 
 _STARTING_PROBE_S = 0.5
+_DEAF_AFTER = 2
+"""Probes in a row: on a machine short of CPUs a busy engine may miss one, and to start another takes it minutes."""
 _LONGEST_PAUSE_S = 60.0
 _LOG_BYTES = 16 * 1024 * 1024
 _LOG_TAIL_BYTES = 2000
@@ -154,9 +156,11 @@ class Keeper:
             await asyncio.sleep(_STARTING_PROBE_S)
         self._ready = True
         log.info("engine_ready", seconds=round(loop.time() - started, 1))
-        while await self._engine.answers(BASE, self._settings.probe_timeout_s):
+        missed = 0
+        while missed < _DEAF_AFTER:
             await asyncio.sleep(self._settings.probe_interval_s)
-        return f"deaf: no token within probe_timeout_s={self._settings.probe_timeout_s:g} s"
+            missed = 0 if await self._engine.answers(BASE, self._settings.probe_timeout_s) else missed + 1
+        return f"deaf: {_DEAF_AFTER} times no token within probe_timeout_s={self._settings.probe_timeout_s:g} s"
 
 
 def pause_s(failures: int) -> float:

@@ -1,7 +1,8 @@
 """A program in vLLM's place for tests of its keeper: it answers every request with one token, and has a child process.
 
 Arguments: the socket, and its manner: "answers"; "stubborn": its child ignores SIGTERM; "dies": it ends at once; "deaf": it
-stops answering after its first token, in its first run alone (the file "ran" beside the socket tells the runs apart).
+stops answering after its first token, in its first run alone (the file "ran" beside the socket tells the runs apart); "slow":
+every second request waits in vain.
 """
 
 from __future__ import annotations
@@ -22,14 +23,16 @@ STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); " + CH
 
 class Handler(BaseHTTPRequestHandler):
     deaf = False
-    answered = 0
+    slow = False
+    asked = answered = 0
 
     def address_string(self) -> str:
         return "unix"
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
-        if Handler.deaf and Handler.answered:
+        Handler.asked += 1
+        if (Handler.deaf and Handler.answered) or (Handler.slow and Handler.asked % 2 == 0):
             threading.Event().wait(600)
         Handler.answered += 1
         body = json.dumps({"choices": [{"message": {"content": "a"}}]}).encode()
@@ -50,6 +53,7 @@ def main(socket: str, manner: str) -> None:
         sys.exit(3)
     ran = Path(socket).with_name("ran")
     Handler.deaf = manner == "deaf" and not ran.exists()
+    Handler.slow = manner == "slow"
     ran.touch()
     scratch = Path(os.environ.get("TMPDIR", ran.parent))
     (scratch / "litter").touch()

@@ -102,6 +102,14 @@ async def test_an_engine_that_goes_deaf_is_replaced_by_one_that_answers(tmp_path
     assert one.keeper.starts == 2
 
 
+async def test_an_engine_that_misses_a_probe_now_and_then_is_busy_and_not_deaf(tmp_path):
+    async with kept(tmp_path, "slow") as one:
+        await until(lambda: one.keeper.starts == 1)
+        await asyncio.sleep(4 * SETTINGS.probe_timeout_s)
+        assert one.keeper.starts == 1
+        assert is_running(one.group())
+
+
 async def test_an_engine_that_cannot_start_is_tried_again_after_a_pause_and_the_log_has_its_words(tmp_path):
     async with kept(tmp_path, "dies") as one:
         began = time.monotonic()
