@@ -40,9 +40,12 @@ bench: install $(VENV)/bench/installed $(VENV)/trl/installed ## Gateway beside L
 	@$(BIN)/plaudit bench ppo --json .plaudit/bench/ppo.json
 
 # docs/learning/hh.json is as it was: it needs real people's votes (plaudit bench reward --data FILE --format hh-rlhf).
-learning: install $(VENV)/trl/installed ## How fast it learns, measured anew in three hours or so: docs/learning.md, its plots and JSON.
-	@for algorithm in rloo ppo dpo kto; do OMP_NUM_THREADS=1 $(BIN)/plaudit bench learning --algorithm $$algorithm \
-		--adversaries 0,0.2,0.35 --json docs/learning/votes-$$algorithm.json $(ARGS) || exit 1; done
+learning: install $(VENV)/trl/installed ## How fast it learns, measured anew in four hours or so: docs/learning.md, its plots and JSON.
+	@rm -f docs/learning/adversaries*.json
+	@OMP_NUM_THREADS=1 $(BIN)/plaudit bench learning --json docs/learning/clean.json $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/plaudit bench learning --adversaries 0.2 --json docs/learning/adversaries-20.json $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/plaudit bench learning --adversaries 0.35 --json docs/learning/adversaries-35.json $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/plaudit bench learning --algorithm ppo,dpo,kto --adversaries 0,0.2,0.35 --json docs/learning/algorithms.json $(ARGS)
 	@OMP_NUM_THREADS=1 $(BIN)/plaudit bench curve --json docs/learning/curve.json
 	@$(BIN)/plaudit bench ppo --json docs/learning/ppo.json
 	@$(BIN)/plaudit bench chat --json docs/learning/chat.json

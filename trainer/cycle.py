@@ -34,7 +34,7 @@ from trainer.probes.personal import conversations
 from trainer.record import CycleRecord, Outcome
 from trainer.reward import LONGEST_PROMPT, encode_prompt
 from trainer.rollouts import EngineRollouts, LocalRollouts, RolloutSource, with_fallback
-from trainer.soften import soften
+from trainer.soften import interpolate, soften
 from trainer.tracker import Tracker
 from trainer.trial import CHAMPION, POLICY, PROBE_SEED, Standards, Trial, divide_prompts
 from trainer.watch import Watch
@@ -147,10 +147,13 @@ class Trainer:
         if source is not None:
             cycle.model.add(CHAMPION, source=source)
         cycle.model.add(POLICY, source=source)
+        start = {key: weight.clone() for key, weight in cycle.model.weights(POLICY).items()}
         self._steps += cycle.steps_kept
         with cycle.stage("improve"):
             train_by = self._reinforce if train.algorithm in REINFORCED else self._imitate
             cycle.steps, cycle.ended_by = train_by(cycle)
+            if train.interpolation < 1:
+                interpolate(cycle.model, POLICY, start, train.interpolation)
             cycle.softened = self._soften(cycle)
         ended = {"by": cycle.ended_by, "steps": len(cycle.steps), "softened": cycle.softened}
         _log.info("improve_ended", cycle=cycle.number, **ended)

@@ -1,15 +1,16 @@
-"""An adapter that has forgotten is weakened: scaled towards the base, no further than what it had forgotten needs to come back.
+"""An adapter that has gone too far goes part of the way back.
 
-The linear interpolation towards the initialization of WARP (Ramé et al. 2024, arXiv:2406.16768, section 3.3), as WiSE-FT has it
-for classifiers (Wortsman et al. 2022): on the way back what was forgotten returns sooner than what was learnt goes.
+Linear interpolation towards the initialization (WARP: Ramé et al. 2024, arXiv:2406.16768, section 3.3; WiSE-FT, Wortsman et al.
+2022, of classifiers): on the way back what was forgotten, or only pleases the reward model, goes sooner than what was learnt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import exp
 
 import torch
+from torch import Tensor
 
 from trainer.policy import AdapterModel
 from trainer.probes.likelihoods import Passage, nats_per_token
@@ -19,6 +20,12 @@ LEAST = 0.5
 
 HALVINGS = 5
 """The factor is found to 1/64."""
+
+
+def interpolate(model: AdapterModel, adapter: str, start: Mapping[str, Tensor], share: float) -> None:
+    """Keep ``share`` (0 to 1) of what became of ``adapter`` since its weights were ``start``, in place."""
+    for key, weight in model.weights(adapter).items():
+        weight.copy_(torch.lerp(start[key], weight, share))
 
 
 def soften(model: AdapterModel, adapter: str, passages: Sequence[Passage], most: float) -> float:
@@ -49,6 +56,6 @@ def soften(model: AdapterModel, adapter: str, passages: Sequence[Passage], most:
     return low
 
 
-def _set(matrices: dict[str, torch.Tensor], learnt: dict[str, torch.Tensor], factor: float) -> None:
+def _set(matrices: dict[str, Tensor], learnt: dict[str, Tensor], factor: float) -> None:
     for key, weight in matrices.items():
         weight.copy_(learnt[key] * factor)

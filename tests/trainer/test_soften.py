@@ -18,7 +18,7 @@ from trainer.probes.anchor import anchor_passages
 from trainer.probes.anchor_texts import TEXTS
 from trainer.probes.likelihoods import Passage, nats_per_token
 from trainer.process import run_cycle
-from trainer.soften import LEAST, soften
+from trainer.soften import LEAST, interpolate, soften
 
 
 def rise(model: AdapterModel, texts: list[Passage], factor: float = 1.0) -> float:
@@ -86,6 +86,32 @@ def test_nothing_is_changed_where_it_need_not_be_or_would_not_help(reader: Adapt
     before = copies(reader)
     assert soften(reader, "policy", [] if why == "no texts" else texts, most) == 1.0
     assert all(torch.equal(weight.nan_to_num(7), before[key].nan_to_num(7)) for key, weight in reader.weights("policy").items())
+
+
+def test_a_part_of_the_way_is_between_where_it_began_and_where_it_ended(reader: AdapterModel):
+    start, seen = copies(reader), copies(reader)
+    noisy(reader, "policy", seed=1)
+    end = copies(reader)
+    interpolate(reader, "policy", start, 0.25)
+    for key, weight in reader.weights("policy").items():
+        assert torch.allclose(weight, 0.75 * start[key] + 0.25 * end[key])
+        assert torch.equal(start[key], seen[key])
+
+
+def test_a_cycle_keeps_only_the_share_that_it_is_told_to_of_what_its_training_has_changed(tmp_path, well_read):
+    def learnt(share: float) -> dict[str, torch.Tensor]:
+        folder = tmp_path / str(share)
+        folder.mkdir()
+        settings = settings_for(folder, well_read, algorithm="sft", sft={"epochs": 1}, soften_to=None, interpolation=share)
+        logged(settings, events(60))
+        record = run_cycle(settings)
+        model = AdapterModel.load(well_read, rank=8, alpha=16)
+        model.add("policy", source=Registry(settings.adapters_dir).path(record.adapter))
+        return {key: weight for key, weight in model.weights("policy").items() if "lora_B" in key}
+
+    whole, half = learnt(1.0), learnt(0.5)
+    assert all(torch.allclose(half[key], whole[key] / 2, atol=1e-7) for key in whole)  # from zero on
+    assert any(weight.abs().max() > 1e-4 for weight in whole.values())
 
 
 def test_a_cycles_adapter_keeps_within_its_share_of_the_gates_limit_and_says_so(tmp_path, well_read):
