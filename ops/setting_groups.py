@@ -63,7 +63,7 @@ class EngineSettings(_Group):
     )
     start_timeout_s: float = Field(default=300, gt=0)
     probe_interval_s: float = Field(default=5, gt=0, description="Between two one-token readiness probes.")
-    probe_timeout_s: float = Field(default=20, gt=0, description="Two probes without an answer by then: the engine is deaf.")
+    probe_timeout_s: float = Field(default=20, gt=0, description="Two probes in a row unanswered by then: the engine is deaf.")
     tool_call_parser: str = Field(default="hermes", description="vLLM's parser of the model's tool calls.")
     null_adapter: Literal["auto", "on", "off"] = Field(
         default="auto", description="The base as an adapter of zeros, which CPU engines need; auto: engines of this machine."

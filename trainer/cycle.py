@@ -152,8 +152,7 @@ class Trainer:
         with cycle.stage("improve"):
             train_by = self._reinforce if train.algorithm in REINFORCED else self._imitate
             cycle.steps, cycle.ended_by = train_by(cycle)
-            if train.interpolation < 1:
-                interpolate(cycle.model, POLICY, start, train.interpolation)
+            interpolate(cycle.model, POLICY, start, train.interpolation)
             cycle.softened = self._soften(cycle)
         ended = {"by": cycle.ended_by, "steps": len(cycle.steps), "softened": cycle.softened}
         _log.info("improve_ended", cycle=cycle.number, **ended)

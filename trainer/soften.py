@@ -12,7 +12,7 @@ from math import exp
 import torch
 from torch import Tensor
 
-from trainer.policy import AdapterModel
+from trainer.policy import BASE, AdapterModel
 from trainer.probes.likelihoods import Passage, nats_per_token
 
 LEAST = 0.5
@@ -23,7 +23,7 @@ HALVINGS = 5
 
 
 def interpolate(model: AdapterModel, adapter: str, start: Mapping[str, Tensor], share: float) -> None:
-    """Keep ``share`` (0 to 1) of what became of ``adapter`` since its weights were ``start``, in place."""
+    """Keep ``share`` (0 to 1; 1 changes nothing) of what became of ``adapter`` since its weights were ``start``, in place."""
     for key, weight in model.weights(adapter).items():
         weight.copy_(torch.lerp(start[key], weight, share))
 
@@ -33,7 +33,7 @@ def soften(model: AdapterModel, adapter: str, passages: Sequence[Passage], most:
 
     1, and nothing is changed, where it need not be, where `LEAST` would not do either, and without passages.
     """
-    base = nats_per_token(model, "base", passages)
+    base = nats_per_token(model, BASE, passages)
     if base is None:
         return 1.0
     matrices = {key: weight for key, weight in model.weights(adapter).items() if "lora_B" in key}  # the update is linear in them
