@@ -16,7 +16,7 @@ from ops.settings import GateSettings, Settings
 from trainer.answers import BASE_TOKENS, Answers, Standards
 from trainer.batches import TokenBatch
 from trainer.examples import Prompt, prompt_hash, unit_interval
-from trainer.gates.agreement import agreement
+from trainer.gates.agreement import agreement, precise_logprobs
 from trainer.gates.anchor import anchor
 from trainer.gates.collapse import collapse
 from trainer.gates.divergence import divergence
@@ -241,9 +241,8 @@ class Trial:
                 why = str(error)
         return agreement(None, limit, why)
 
-    @torch.no_grad()
     def _differences(self, samples: Sequence[Sample]) -> list[float]:
         batch = TokenBatch.pack([s.prompt_tokens for s in samples], [s.tokens for s in samples])
-        own = self._model.response_logprobs(POLICY, batch).cpu()
+        own = precise_logprobs(self._model, POLICY, batch).cpu()
         rows = zip(samples, own.tolist(), strict=True)
         return [abs(p - q) for sample, row in rows for p, q in zip(sample.logprobs or (), row, strict=False)]

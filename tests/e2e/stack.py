@@ -29,7 +29,7 @@ from serving.keys import ALL_PROJECTS, KeyStore
 VOTES = 200
 """New votes that start a training cycle."""
 
-ENGINE_WAIT_S = 110.0
+ENGINE_WAIT_S = 200.0
 """How long a request waits for an engine that is being started again."""
 
 NO_END = {"1": -100}

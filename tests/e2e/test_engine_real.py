@@ -15,7 +15,7 @@ from stack import ENGINE_WAIT_S, NO_END, Stack, until
 from ops.models import prepared
 from serving.engine import VllmEngine
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(480)
 
 QUESTIONS = [f"What is {a} plus {b}?" for a in range(2, 5) for b in (3, 6)]
 RESTART_S = ENGINE_WAIT_S + 10.0

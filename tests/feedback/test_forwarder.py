@@ -124,7 +124,7 @@ def test_the_age_of_the_oldest_unsent_event_grows_until_it_is_sent(outbox: Outbo
 def test_a_refused_row_is_kept_for_ever_and_sent_once_more_when_asked(outbox: Outbox, start: Start):
     cluster = Cluster()
     cluster.refused = {2}
-    forwarder = start(cluster)
+    forwarder = start(cluster, keep_s=float("inf"))
     outbox.log.append([rating("f1"), rating("f2", comment="large"), rating("f3")])
     wait_until(lambda: forwarder.lag == 0, "all but one forwarded")
     [letter] = [r.event.data for p in range(12) for r in outbox.log.read("dead-letter", p, 0)]

@@ -11,7 +11,10 @@ from noise import noisy
 from vote_log import settings_for
 
 from feedback.events import Message
+from trainer.batches import TokenBatch
+from trainer.gates.agreement import precise_logprobs
 from trainer.gates.master_keys import MASTER_KEYS
+from trainer.policy import AdapterModel
 from trainer.reward import RewardModel
 from trainer.rollouts import LocalRollouts, RolloutsUnavailable
 from trainer.trial import FEW_PROMPTS, Trial, divide_prompts
@@ -115,6 +118,17 @@ def test_the_first_engine_that_answers_is_compared_with_the_trainer(tiny, tiny_f
     results, _ = verdicts(tiny, settings_for(tmp_path, tiny_folder), engines=[Away(tiny), Apart(tiny), LocalRollouts(tiny)])
     gate = results["engine_agreement"]
     assert (gate.passed, gate.value, gate.threshold) == (False, pytest.approx(0.03, abs=1e-3), 0.02)
+
+
+def test_the_trainers_own_rounding_of_logits_is_no_difference_between_engine_and_trainer(tiny):
+    batch = TokenBatch.pack([[65, 66, 67]] * 4, [list(range(68, 100))] * 4)
+    tiny.add("policy")
+    tiny.decoder.norm.weight.mul_(8)  # logits as large as those of real models
+    tiny.model.bfloat16()
+    ((where, tokens, states),) = tiny.foretold("policy", batch)
+    exact = (states.double() @ tiny.head.weight.double().T).log_softmax(-1)[range(len(tokens)), tokens]
+    apart = [ask(tiny, "policy", batch)[where] - exact for ask in (precise_logprobs, AdapterModel.response_logprobs)]
+    assert apart[0].abs().max() < 1e-4 < 1e-2 < apart[1].abs().mean()
 
 
 def test_engines_that_are_away_refuse_nobody(tiny, tiny_folder, tmp_path):
