@@ -32,6 +32,8 @@ def training(**changes: object) -> dict[str, object]:
         "config": {"ppo": {"steps": 12, "kl_coef": 0.05}, "min_new_votes": 8},
         "seed": 0,
         "votes": 300,
+        "ended_by": "kl",
+        "softened": 0.9375,
         "new_votes": 100,
         "kinds": {"preference": 200, "rating": 100},
         "offsets": {"feedback": {"0": [10, 40], "7": [0, 3]}},
@@ -153,6 +155,7 @@ def test_a_card_has_a_head_that_the_hub_reads_and_every_gate(settings: Settings)
     ]
     assert "| judge_win_rate | passed | 0.61 | 0.5 |  |" in text
     assert "| kl_base | failed | 31.25 | 25 | a \\| b c |" in text
+    assert "| ended_by | kl |\n| softened | 0.9375 |" in text
     assert "did not pass every gate: it is never served" in text
     assert f"| Merkle root | {'ab' * 32} |" in text
     assert "| offsets of feedback | 0: 10-40, 7: 0-3 |" in text
