@@ -60,6 +60,10 @@ class Facts:
         return [event.data for event in self.control if isinstance(event.data, RolloutChanged)]
 
     @property
+    def promotions(self) -> int:
+        return sum(change.state == "PROMOTED" for change in self.rollout_changes())
+
+    @property
     def rollout(self) -> RolloutChanged | None:
         """The project's deployment as of its last change."""
         changes = self.rollout_changes()

@@ -27,6 +27,8 @@ class Plan:
     votes_per_cycle: int = 350
     rollout_votes: int = 200
     """At most so many votes on one challenger before the demo goes on without a decision."""
+    promotions: int | None = None
+    """After so many the demo ends, whatever is left of votes and time; None: it goes on."""
     rollout_seconds: float = 120.0
     trickle_seconds: float = 2.0
     """While the trainer learns, somebody asks something about once in so long."""

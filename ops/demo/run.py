@@ -98,6 +98,8 @@ class Demo:
             await asyncio.sleep(_POLL_S)
 
     def _another_cycle_fits(self) -> bool:
+        if self._plan.promotions is not None and self._facts.promotions >= self._plan.promotions:
+            return False
         votes_left = self._plan.votes - self._crowd.tally.votes
         votes_fit = self._votes_missing() + self._plan.rollout_votes // 2 <= votes_left
         return votes_fit and self._seconds_left() >= self._plan.cycle_seconds

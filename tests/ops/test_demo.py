@@ -6,6 +6,7 @@ import asyncio
 import math
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from rich.text import Text
@@ -90,6 +91,9 @@ class Votes:
 
 
 class NoCycles:
+    def __init__(self, promotions: int = 0) -> None:
+        self.promotions = promotions
+
     def cycles(self) -> list[dict[str, object]]:
         return []
 
@@ -100,6 +104,13 @@ def test_people_vote_no_longer_than_the_plan_says(tmp_path, spent, votes):
     stages.started -= spent
     asyncio.run(Demo(settings_of(plan, tmp_path), plan, people, NoCycles(), stages)._gather())  # type: ignore[arg-type]
     assert (people.asked, people.tally.votes) == (350, votes)
+
+
+@pytest.mark.parametrize(("most", "fits"), [(None, True), (2, True), (1, False)])
+def test_the_demo_ends_after_as_many_promotions_as_are_planned(tmp_path, most, fits):
+    plan = replace(plan_of("starter", 0, "taste"), promotions=most)
+    demo = Demo(settings_of(plan, tmp_path), plan, Votes(), NoCycles(promotions=1), Stages())  # type: ignore[arg-type]
+    assert demo._another_cycle_fits() == fits
 
 
 def test_the_closing_line_ends_with_what_the_domain_tells():
