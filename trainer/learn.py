@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,8 +22,9 @@ from trainer.examples import Division, Example, digest, parted, unseen
 from trainer.gates.reward_model import reward_gates
 from trainer.inbox import Batch
 from trainer.policy import AdapterModel
-from trainer.report import RewardReport, margins_of, report
+from trainer.report import CurvePoint, RewardReport, margins_of, report
 from trainer.reward import RewardModel
+from trainer.vote_curve import vote_curve
 
 _log = structlog.get_logger(__name__)
 
@@ -107,6 +108,8 @@ def learn(
         for name, folder, own, others in sides
     )
     first, second = (_tested(own, other, division.golden, settings) for own, other in ((reward, judge), (judge, reward)))
+    curve = _curve(reward, judge, settings, seed_for(seed, cycle, "curve"))
+    first = replace(first, report=replace(first.report, curve=curve))
     return Learnt(division, first, second, plan.effective)
 
 
@@ -150,6 +153,10 @@ def _tested(own: _Pupil, other: _Pupil, golden: Sequence[Example], settings: Tra
     """On the other one's people, of whom that one has found out how far each can be believed."""
     figures = report(own.model, own.lessons, own.held_out, golden, own.before, other.model.people)
     return Taught(own.model, tuple(own.lessons), figures, reward_gates(own.model.name, figures, settings.gates))
+
+
+def _curve(reward: _Pupil, judge: _Pupil, settings: TrainSettings, seed: int) -> tuple[CurvePoint, ...]:
+    return vote_curve(reward.model.model, reward.lessons, reward.held_out, settings.reward, seed, judge.model.people)
 
 
 def keep(learnt: Learnt, folder: Path) -> None:

@@ -41,6 +41,16 @@ class Later:
 
 
 @dataclass(frozen=True)
+class CurvePoint:
+    """After so many ``votes`` of the round: the share of the held-out ones foretold, TF-IDF's, and the nats a decided vote."""
+
+    votes: int
+    accuracy: float | None
+    tfidf: float | None
+    nll: float | None
+
+
+@dataclass(frozen=True)
 class RewardReport:
     """Over ``n`` held-out decided votes (of pairs and thumbs); ties and other kinds only count in ``nll``."""
 
@@ -69,6 +79,8 @@ class RewardReport:
     """Mean epsilon of the votes learnt from."""
     doubted: int = 0
     """Raters who say the opposite more often than not with a probability above `DOUBT`."""
+    curve: tuple[CurvePoint, ...] = ()
+    """Of the reward model, not of the judge; `trainer.vote_curve` makes it."""
     goals: dict[str, GoalFigures] = field(default_factory=dict)
     """By metric, of the operator's style goals; no other figure here has anything of them."""
 

@@ -70,6 +70,8 @@ def test_a_cycle_turns_votes_into_an_adapter_with_its_figures_once(tmp_path, tin
     record = run_cycle(settings)
     [manifest] = Registry(settings.adapters_dir).list("default")
     assert (record.votes, record.new_votes, record.raters, record.parent) == (90, 90, 24, "base")
+    assert record.reward_model["curve"][-1]["votes"] == record.reward_model["votes"]
+    assert (len(record.reward_model["curve"]), record.judge["curve"]) == (4, ())
     assert record.outcome == "rejected"  # two steps of a random model win nothing
     assert "judge_win_rate" in record.reason
     assert record.adapter == manifest.id
@@ -130,7 +132,7 @@ def test_the_next_cycle_counts_only_what_is_new_and_goes_on_from_what_was_learnt
     start = RewardModel.__init__
 
     def noting(self, model, name, *, source=None):
-        sources.append(source)
+        sources.extend([source] if name != "vote_curve" else [])
         start(self, model, name, source=source)
 
     monkeypatch.setattr(RewardModel, "__init__", noting)
