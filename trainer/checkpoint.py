@@ -237,7 +237,7 @@ class Checkpoint:
         """Append a record to ``cycles.jsonl``, which is for people and dashboards; nothing is learnt from it."""
         lines = [json.dumps(line) for line in journal(self.folder)]
         partial = self._turn / "cycles.jsonl"
-        partial.write_text("".join(f"{line}\n" for line in [*lines, record.model_dump_json()]))
+        write_synced(partial, "".join(f"{line}\n" for line in [*lines, record.model_dump_json()]).encode())
         turns.land(self._turn, partial, self.folder / "cycles.jsonl")
 
     @property

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import pytest
@@ -36,3 +37,18 @@ def test_shortages_are_told_from_other_errors():
     assert is_shortage(MemoryError())
     assert is_shortage(torch.OutOfMemoryError("CUDA out of memory"))
     assert not is_shortage(RuntimeError("shapes differ"))
+
+
+@pytest.mark.parametrize(("asked", "kept"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE")])
+def test_a_thread_that_waits_sleeps_and_does_not_spin_unless_somebody_wants_it_to(asked, kept):
+    """OpenMP itself tells, as PyTorch loads it."""
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"} | {"OMP_DISPLAY_ENV": "TRUE"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import trainer.batches"],
+        env=environment | {"PYTHONPATH": os.getcwd()} | asked,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    assert f"OMP_WAIT_POLICY = '{kept}'" in done.stderr
