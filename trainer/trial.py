@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 from typing import Protocol
 
+import structlog
 import torch
 from torch import Tensor
 
@@ -43,6 +44,8 @@ from trainer.reward import LONGEST_PROMPT, encode_prompt
 from trainer.rollouts import LocalRollouts, RolloutSource, RolloutsUnavailable, Sample
 
 __all__ = ["CHAMPION", "POLICY", "Standards", "Trial", "divide_prompts"]
+
+_log = structlog.get_logger(__name__)
 
 POLICY, CHAMPION = "policy", "champion"
 
@@ -238,7 +241,8 @@ class Trial:
                 samples = engine.generate(POLICY, prompts, n=1, temperature=1.0, max_new_tokens=most, seed=self._seed)
                 return agreement(self._differences(samples), limit)
             except RolloutsUnavailable as error:
-                why = str(error)
+                why = "no engine answered"  # where they are is for the log, and not for a card that others read
+                _log.warning("engine_not_compared", error=str(error))
         return agreement(None, limit, why)
 
     def _differences(self, samples: Sequence[Sample]) -> list[float]:

@@ -18,7 +18,7 @@ from ops.errors import CommandError
 
 _INTRODUCTION = """# How fast it learns
 
-Made by `{command}` from these JSON files: every figure is in them, with the machine and the settings.
+Made by `{command}` from these JSON files: every figure is in them, and of the benches the machine, the settings and the code.
 
 Simulated people with a hidden taste ask the starter model's questions and vote on what they get (70 % pairs, 30 % thumbs; a
 quarter of the pairs against the base). After every {every} votes a training cycle learns from the log, and an adapter that

@@ -14,6 +14,8 @@ from ops.cli.person import IdKind, User, person_of
 from ops.registry import AdapterManifest, AdapterRefused, Registry
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ops.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Adapters: list, show, diff, of-user, card.")
@@ -109,6 +111,8 @@ def of_user(
         return
     rows = [[adapter, states[adapter], why] for adapter, why in found.items()]
     print_table(f"Adapters of {settings.project} that contain {person}", ["id", "state", "why"], rows)
+    if not rows:
+        print(f"None has learned from {user!r}. Looked for is the id that the application sent as `user` with its chats.")
 
 
 @app.command()
@@ -129,7 +133,7 @@ def diff(
     settings = settings_from(data_dir)
     a, b = (None if each == BASE else _manifest(settings, each) for each in (first, second))
     gates, figures, config = adapter_diff.gates_of(a, b), adapter_diff.figures_of(a, b), adapter_diff.settings_of(a, b)
-    said = _answers(settings, [first, second], prompt or []) if answers or prompt else None
+    said = _answers(_of_model(settings, a or b, data_dir), [first, second], prompt or []) if answers or prompt else None
     if json:
         told = {name: [None if gate is None else gate.model_dump(mode="json") for gate in both] for name, both in gates.items()}
         more = {} if said is None else {"answers": said}
@@ -137,7 +141,8 @@ def diff(
         return
     columns = ["what", first, second]
     print_table("Gates", columns, [[name, *map(_verdict, both)] for name, both in gates.items()])
-    print_table("Figures", columns, [[name, *both] for name, both in figures.items()])
+    lines = {name: both for name, both in figures.items() if not any(isinstance(each, list) for each in both)}
+    print_table("Figures", columns, [[name, *both] for name, both in lines.items()])
     print_table("Settings", columns, [[name, *both] for name, both in config.items()])
     if said is not None:
         print_table("Answers", ["prompt", first, second], [[row["prompt"], row[first], row[second]] for row in said])
@@ -198,6 +203,12 @@ def _answers(settings: Settings, adapters: list[str], prompts: list[str]) -> lis
     except AdapterRefused as error:
         raise CommandError(f"--answers: {error}") from error
     return said
+
+
+def _of_model(settings: Settings, manifest: AdapterManifest | None, data_dir: Path | None) -> Settings:
+    """The settings for the model that the adapter is for, if it tells."""
+    model = manifest.training.get("model") if manifest is not None else None
+    return settings if model in (None, settings.model) else settings_from(data_dir, model=model)
 
 
 def _verdict(gate: Any) -> str:

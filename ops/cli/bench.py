@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import typer
 
@@ -13,6 +13,7 @@ from feedback.importers import FORMATS
 from ops.cli import COMMANDS, load
 from ops.cli.common import CommandError, DataDir, Model, no_foreign_bars, settings_from
 from ops.progress import Report, progress_bar
+from ops.settings import TrainSettings
 
 app = typer.Typer(no_args_is_help=True, help=COMMANDS["bench"].help)
 
@@ -180,7 +181,7 @@ def learning(
         votes=votes,
         votes_per_round=every,
         seeds=tuple(_numbers("--seeds", seeds, int)),
-        algorithms=tuple(algorithm.split(",")),
+        algorithms=_algorithms("--algorithm", algorithm),
         adversaries=_shares("--adversaries", adversaries),
         people=people,
         questions=questions,
@@ -272,6 +273,13 @@ def _shares(option: str, text: str) -> tuple[float, ...]:
     if not all(0 <= share <= 1 for share in shares):
         raise CommandError(f"{option}={text!r}: write shares from 0 to 1 with commas between")
     return shares
+
+
+def _algorithms(option: str, text: str) -> tuple[str, ...]:
+    known, asked = get_args(TrainSettings.model_fields["algorithm"].annotation), tuple(text.split(","))
+    if not set(asked) <= set(known):
+        raise CommandError(f"{option}={text!r}: write some of {', '.join(known)} with commas between")
+    return asked
 
 
 def _sizes(option: str, text: str) -> tuple[int, ...]:

@@ -51,6 +51,8 @@ class Stages:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         begun, self.current = time.monotonic(), name
+        if not sys.stdout.isatty():  # where the board is not drawn
+            print(f"{int(self.elapsed) // 60}:{int(self.elapsed) % 60:02d} {name}", flush=True)
         try:
             yield
         finally:

@@ -105,3 +105,8 @@ def test_each_run_has_a_folder_of_its_own_and_is_kept_when_it_ends(tmp_path, mon
 def test_shares_of_adversaries_are_from_0_to_1(wrong):
     done = CliRunner().invoke(app, ["learning", "--adversaries", wrong])
     assert "--adversaries=" in str(done.exception)
+
+
+def test_an_algorithm_that_there_is_not_is_named_with_those_that_there_are():
+    done = CliRunner().invoke(app, ["learning", "--algorithm", "rloo,grpo"])
+    assert str(done.exception) == "--algorithm='rloo,grpo': write some of ppo, rloo, dpo, kto, sft with commas between"

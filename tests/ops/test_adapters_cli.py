@@ -105,6 +105,11 @@ def test_of_user_names_those_that_learned_from_somebody_and_their_children(setti
     assert taught in plaudit(settings, "of-user", "alice@example.com")
 
 
+def test_of_user_says_where_it_has_looked_for_somebody_whom_nobody_learned_from(settings: Settings):
+    told = plaudit(settings, "of-user", "carol")
+    assert "None has learned from 'carol'. Looked for is the id that the application sent" in told
+
+
 def test_diff_tells_what_differs_and_nothing_else(settings: Settings):
     won, lost = (GateResult(name="judge_win_rate", passed=value > 0.5, value=value) for value in (0.61, 0.4))
     a = published(settings, 1, won)
@@ -121,6 +126,14 @@ def test_diff_tells_what_differs_and_nothing_else(settings: Settings):
     assert "passed 0.61" in shown
     assert "FAILED 0.4" in shown
     assert "kl_coef" not in shown
+
+
+def test_diff_asks_the_model_that_the_adapter_is_for(settings: Settings, tmp_path, monkeypatch):
+    a = published(settings, 1)
+    monkeypatch.setenv("PLAUDIT_MODEL", "starter")
+    monkeypatch.setenv("PLAUDIT_MODEL_CACHE", str(tmp_path / "empty"))
+    done = CliRunner().invoke(app, ["adapters", "diff", "base", a.id, "--answers", "--data-dir", str(settings.data_dir)])
+    assert "model 'smollm2' is not prepared" in str(done.exception)
 
 
 def test_diff_holds_an_adapter_against_the_base_too(settings: Settings):
