@@ -30,8 +30,10 @@ from serving.swap import AdapterManager
 Take = Callable[["Answer", list[dict[str, Any]]], Awaitable[None]]
 """Is given an answer's chunks as they come."""
 
-_TRIES = 5
-"""Engines that may fail an answer before the client is told."""
+_PAUSES_S = (0.0, 0.0, 0.2, 0.8, 3.2)
+"""Before each engine that may fail an answer, until the client is told; without a pause where it is another engine than those
+that have failed. One that is being killed takes connections for a while yet, and breaks them off.
+"""
 
 
 @dataclass
@@ -190,7 +192,10 @@ class Turn:
         patience = min(self.deadline, asyncio.get_running_loop().time() + self._rooms.settings.limits.engine_wait_s)
         manager, person, adapter = self._rooms.manager, self.plan.person, answer.choice.adapter
         failed: set[Replica] = set()
-        for tries_left in reversed(range(_TRIES)):
+        again = False
+        for tries_left, pause_s in zip(reversed(range(len(_PAUSES_S))), _PAUSES_S, strict=True):
+            if again:
+                await asyncio.sleep(min(pause_s, max(0.0, patience - asyncio.get_running_loop().time())))
             replica = await manager.replica_for(adapter, person.conversation, patience, failed)
             body = answer.body
             if replica.engine.shares_prefixes:
@@ -206,6 +211,7 @@ class Turn:
                 gone = isinstance(error, EngineUnavailable) or error.status == 404
                 if answer.begun or not tries_left or (replica in failed and not gone):
                     raise
+                again = replica in failed
                 failed.add(replica)
                 if not gone and manager.router.pick(adapter, person.conversation, failed) is replica:
                     raise  # it may be the request's own fault: one engine's opinion is enough where there is one

@@ -206,9 +206,15 @@ def _answers(settings: Settings, adapters: list[str], prompts: list[str]) -> lis
 
 
 def _of_model(settings: Settings, manifest: AdapterManifest | None, data_dir: Path | None) -> Settings:
-    """The settings for the model that the adapter is for, if it tells."""
-    model = manifest.training.get("model") if manifest is not None else None
-    return settings if model in (None, settings.model) else settings_from(data_dir, model=model)
+    """The settings for the model that the adapter is for: the one at hand, else that of the name that it tells."""
+    from ops.models import ModelError, prepared
+
+    name = manifest.training.get("model") if manifest is not None else None
+    try:
+        at_hand = manifest is None or name is None or prepared(settings).digest == manifest.base_model
+    except ModelError:
+        at_hand = False
+    return settings if at_hand else settings_from(data_dir, model=name)
 
 
 def _verdict(gate: Any) -> str:

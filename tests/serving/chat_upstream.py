@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 import json
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ class ChatUpstream:
         self.running = 0
         self.fails = False
         """Answers every chat with 500, but for the gateway's own probes."""
+        self.dying_until = 0.0
+        """Until then (monotonic seconds) it takes connections and breaks them off, as a process that is being killed does."""
         self.wants_key = False
         self.adapters: dict[str, str] = {}
         self.go_on = threading.Event()
@@ -119,6 +122,8 @@ class ChatUpstream:
         model = body["model"]
         if model != BASE and model not in self.adapters:
             return _error(404, "NotFoundError", f"The model `{model}` does not exist.")
+        if time.monotonic() < self.dying_until and request.transport is not None:
+            request.transport.abort()
         script = body["messages"][-1]["content"]
         if script.startswith("refuse"):
             return _error(400, "BadRequestError", "This model's maximum context length is 8 tokens.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,14 @@ def test_a_request_waits_for_an_engine_that_is_being_restarted(tmp_path: Path, f
         with ChatUpstream(free_port):
             assert plain.result(20).json()["choices"][0]["message"]["content"] == word_of(BASE)
             assert streamed.result(20).rstrip().endswith("data: [DONE]")
+
+
+def test_an_engine_that_breaks_connections_off_while_it_dies_is_given_time_to_be_gone(tmp_path: Path):
+    with ChatUpstream() as engine, gateway(tmp_path, engine) as served:
+        engine.dying_until = time.monotonic() + 0.7
+        reply = post(served)
+        assert (reply.status_code, time.monotonic() > engine.dying_until) == (200, True)
+        assert len(engine.chats()) == 4  # at once, at once again, and after two pauses
 
 
 def test_an_engine_that_wants_another_key_is_named_as_such(tmp_path: Path):
