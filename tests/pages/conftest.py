@@ -73,7 +73,7 @@ def browser(require: Callable[[str, str], None]) -> Iterator[Browser]:
 def gateway(tmp_path) -> Iterator[Gateway]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        settings = load_settings(data_dir=tmp_path, port=port)
+        settings = load_settings(data_dir=tmp_path, port=port, limits={"engine_wait_s": 0.5})
         gateway = Gateway(f"http://127.0.0.1:{port}", ScriptedEngine(), SqliteLog(settings.log_path))
         app = create_app(settings, engines=[gateway.engine], log=gateway.log)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
