@@ -11,9 +11,10 @@ from collections.abc import Sequence
 
 from feedback.raters.population import Population
 from ops.settings import RewardSettings
+from trainer.doubt import Ask
 from trainer.examples import Example, parted
 from trainer.policy import AdapterModel
-from trainer.report import CurvePoint, report
+from trainer.report import CurvePoint, RewardReport, report
 from trainer.reward import RewardModel
 
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0)
@@ -38,21 +39,24 @@ def vote_curve(
     order = random.Random(seed).sample(votes, len(votes))
     frozen = settings.model_copy(update={"trunk": "frozen", "goals": {}})
     sizes = sorted({round(share * len(order)) for share in SHARES})
-    return tuple(_point(model, order[:size], tested, frozen, seed, people) for size in sizes if size >= FEWEST)
+    told = [tried(model, order[:size], tested, frozen, seed, people=people) for size in sizes if size >= FEWEST]
+    return tuple(CurvePoint(each.votes, each.accuracy, each.tfidf, each.measures.nll) for each in told)
 
 
-def _point(
+def tried(
     model: AdapterModel,
-    part: Sequence[Example],
+    learnt: Sequence[Example],
     tested: Sequence[Example],
     settings: RewardSettings,
     seed: int,
-    people: Population | None,
-) -> CurvePoint:
+    *,
+    ask: Ask | None = None,
+    people: Population | None = None,
+) -> RewardReport:
+    """What a reward model foretells that is made for this and removed again. ``ask``: see `trainer.reward.RewardModel.fit`."""
     reward = RewardModel(model, _NAME)
     try:
-        reward.fit(part, settings, seed)
-        told = report(reward, part, tested, people=people)
+        reward.fit(learnt, settings, seed, ask=ask)
+        return report(reward, learnt, tested, people=people)
     finally:
         model.remove(_NAME)
-    return CurvePoint(told.votes, told.accuracy, told.tfidf, told.measures.nll)

@@ -41,6 +41,11 @@ class World:
         made = [NewTopic(self.cluster.name(topic), 12, 1, config=configs) for topic in TOPICS]
         for done in self.admin.create_topics(made).values():
             done.result(20)
+        wait_until(self._known, "the broker has heard of the topics that it has made")
+
+    def _known(self) -> bool:
+        asked = [ConfigResource(ConfigResource.Type.TOPIC, self.cluster.name(topic)) for topic in TOPICS]
+        return not any(future.exception(20) for future in self.admin.describe_configs(asked).values())
 
     def values(self, setting: str) -> dict[str, str]:
         asked = {ConfigResource(ConfigResource.Type.TOPIC, self.cluster.name(topic)): topic for topic in TOPICS}

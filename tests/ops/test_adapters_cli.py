@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -43,14 +44,21 @@ def training(**changes: object) -> dict[str, object]:
     }
 
 
-def published(settings: Settings, seed: int, *gates: GateResult, parent: str = "base", **changes: object) -> AdapterManifest:
+def published(
+    settings: Settings,
+    seed: int,
+    *gates: GateResult,
+    parent: str = "base",
+    told: Mapping[str, object] | None = None,
+    **changes: object,
+) -> AdapterManifest:
     return Registry(settings.adapters_dir).publish(
         write_lora(settings.data_dir / f"made-{seed}", seed=seed),
         project="default",
         parent=parent,
         base_model="sha256:0",
         training=training(**changes),
-        reward_models=[{"name": "reward", "accuracy": 0.8, "votes": 60}],
+        reward_models=[{"name": "reward", "accuracy": 0.8, "votes": 60} | dict(told or {})],
         gates=gates or [GateResult(name="judge_win_rate", passed=True, value=0.61, threshold=0.5)],
         now=1e6,
     )
@@ -126,6 +134,14 @@ def test_diff_tells_what_differs_and_nothing_else(settings: Settings):
     assert "passed 0.61" in shown
     assert "FAILED 0.4" in shown
     assert "kl_coef" not in shown
+
+
+def test_diff_shows_no_curves_among_the_figures_and_tells_them_to_programs(settings: Settings):
+    a, b = (published(settings, seed, told={"nll": seed / 10, "learning_curve": [[8, seed / 10]]}) for seed in (1, 2))
+    shown = plaudit(settings, "diff", a.id, b.id)
+    assert "nll" in shown
+    assert "learning_curve" not in shown
+    assert "learning_curve" in plaudit(settings, "diff", a.id, b.id, "--json")
 
 
 def test_diff_asks_the_model_that_the_adapter_is_for(settings: Settings, tmp_path, monkeypatch):

@@ -113,6 +113,14 @@ def test_the_demo_ends_after_as_many_promotions_as_are_planned(tmp_path, most, f
     assert demo._another_cycle_fits() == fits
 
 
+def test_a_stage_is_told_when_it_begins_where_no_board_is_drawn(capsys):
+    stages = Stages()
+    stages.started -= 83
+    with stages.stage("people vote"):
+        assert capsys.readouterr().out == "1:23 people vote\n"
+    assert capsys.readouterr().out == ""
+
+
 def test_the_closing_line_ends_with_what_the_domain_tells():
     report = {"champion_final_version": 2, "win_rate": {"value": 0.8123, "low": 0.79, "high": 0.83}}
     assert closing_line(report, "toxicity −93 %") == "champion v0 → v2, win rate 0.50 → 0.81 [0.79, 0.83], toxicity −93 %"

@@ -30,10 +30,8 @@ from trainer.generate import generate
 from trainer.inbox import Inbox
 from trainer.load import load_model
 from trainer.policy import AdapterModel
-from trainer.report import RewardReport, report
-from trainer.reward import RewardModel
-
-_NAME = "curve"
+from trainer.report import RewardReport
+from trainer.vote_curve import tried
 
 
 @dataclass(frozen=True)
@@ -84,13 +82,7 @@ def learning_curve(
     """For each size a model of its own, taught the first so many votes and tried on the same pairs; each as it is made."""
     for size in sizes:
         first = votes[:size]
-        lessons = believed(first)
-        reward = RewardModel(model, _NAME)
-        try:
-            reward.fit(lessons, settings, seed, ask=asking(first))
-            yield report(reward, lessons, tested)
-        finally:
-            model.remove(_NAME)
+        yield tried(model, believed(first), tested, settings, seed, ask=asking(first))
 
 
 def gold_pairs(model: AdapterModel, settings: Settings, count: int, seed: int) -> list[Example]:
