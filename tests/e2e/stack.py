@@ -187,15 +187,15 @@ class Stack:
         if self.champion() == "base":
             changes = self.changes()
             adapter = (changes[-1].challenger if changes else None) or self.publish(seed=1)
-            until(lambda: self.serves("challenger", adapter), 30, "the challenger is served")
-            until(lambda: self._promoted(adapter), 30, "the champion is served")
+            until(lambda: self.exposed(adapter), 30, "the challenger is served")
+            self.promote(adapter)
+            until(lambda: self.serves("champion", adapter), 30, "the champion is served")
         return self.champion()
 
-    def _promoted(self, adapter: str) -> bool:
-        """Whether it is served as champion; promotes it, and again where the controller's next step came in between."""
-        if self.champion() != adapter:
-            self.promote(adapter)
-        return self.serves("champion", adapter)
+    def exposed(self, adapter: str) -> bool:
+        """Whether users meet it as challenger, and the controller has said so: it adds nothing for now."""
+        changes = [(change.challenger, change.state) for change in self.changes()]
+        return changes[-1:] == [(adapter, "CANARY")] and self.serves("challenger", adapter)
 
     # processes
 

@@ -51,17 +51,12 @@ class Swapper:
         """Word and id of the new challenger."""
         word = self.tokens[number].word
         self.adapters[word] = adapter = self._publish(number)
-        until(lambda: self._exposed(adapter), 30, f"{adapter} is served as challenger")
+        until(lambda: self.stack.exposed(adapter), 30, f"{adapter} is served as challenger")
         return word, adapter
 
     def said_to(self, users: int) -> set[str]:
         """What so many users who have never been here before are told."""
         return {self.stack.chat("What is 2 plus 3?", user=f"new-{user}", max_tokens=1)[0].strip() for user in range(users)}
-
-    def _exposed(self, adapter: str) -> bool:
-        """Whether users meet it, and the controller has said so: it adds nothing for now."""
-        changes = [(change.challenger, change.state) for change in self.stack.changes()]
-        return changes[-1:] == [(adapter, "CANARY")] and self.stack.serves("challenger", adapter)
 
     def _publish(self, number: int) -> str:
         model = prepared(self.stack.settings)
