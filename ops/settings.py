@@ -228,6 +228,11 @@ class Settings(BaseSettings):
         """Where the engines listen: ``http://host:port`` or ``unix:/path/to/socket``."""
         return self.engine_urls or (f"unix:{self.engine_socket}",)
 
+    @property
+    def engine_token(self) -> str | None:
+        """What whoever asks an engine says that they may."""
+        return None if self.engine_api_key is None else self.engine_api_key.get_secret_value()
+
 
 def load_settings(**flags: Any) -> Settings:
     """Settings from all sources; ``flags`` that are None were not given. Raises `SettingsError`, one line a field."""

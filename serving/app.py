@@ -146,8 +146,7 @@ def _described(limits: LimitSettings) -> dict[str, Any]:
 
 
 def _engines(settings: Settings) -> list[VllmEngine]:
-    api_key = None if settings.engine_api_key is None else settings.engine_api_key.get_secret_value()
-    return [VllmEngine(url, settings.limits.request_timeout_s, api_key) for url in settings.engines]
+    return [VllmEngine(url, settings.limits.request_timeout_s, settings.engine_token) for url in settings.engines]
 
 
 def _sampling(settings: Settings) -> SamplingSettings:

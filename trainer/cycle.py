@@ -112,12 +112,11 @@ class Trainer:
 
     def read(self, asked: bool = False) -> Attempt | None:
         """What the log holds now, if there is reason to learn from it; outside of the schedule's hours, only who asks has one."""
-        may_begin = asked or within_hours(self._settings.train.hours, self._clock())
-        if may_begin and (unfinished := self._unfinished()) is not None:
+        if (unfinished := self._unfinished()) is not None:  # at any hour: what has begun goes on to its end
             return unfinished
         self._inbox.refresh()
         self._inbox.bury(self._clock(), self._settings.train.orphan_hours, letter_hours(self._settings.retention))
-        if not may_begin:
+        if not (asked or within_hours(self._settings.train.hours, self._clock())):
             return None
         batch = self._inbox.batch(self._loaded.state.offsets)
         trigger = self._watch.trigger(batch) if not asked else "asked" if self._watch.fresh(batch) else None
@@ -143,6 +142,10 @@ class Trainer:
     def improve(self, cycle: Attempt) -> None:
         """A new adapter, learnt by the settings' algorithm from the champion's weights on."""
         train = self._settings.train
+        if not cycle.batch.prompts:
+            raise NothingToLearn(
+                "nothing that people asked can be asked again: it had tools, was not answered, or has been erased"
+            )
         source = None if cycle.champion == BASE else self._registry.path(cycle.batch.champion)
         if source is not None:
             cycle.model.add(CHAMPION, source=source)
@@ -167,7 +170,7 @@ class Trainer:
                 prompts,
                 cycle.ref.domain,
                 self._settings,
-                temperature=cycle.ref.sampling(self._settings.sampling).temperature,
+                sampling=cycle.ref.sampling(self._settings.sampling),
                 seed=seed_for(self._settings.seed, cycle.number, "gate"),
             )
             results, cycle.standards = trial.run(
@@ -221,11 +224,12 @@ class Trainer:
         """By the very votes that the reward model has learnt from: the judge's people are not asked here either."""
         from trainer.offline import learn_offline  # TRL takes seconds to import
 
+        heard = cycle.learnt.reward.model.heard
         lessons = weighted(cycle.learnt.reward.lessons)
         return learn_offline(
             cycle.model,
             cycle.batch.votes,
-            {lesson.feedback_id: lesson.weight * reliability(lesson.flip) for lesson in lessons},
+            {lesson.feedback_id: lesson.weight * reliability(heard(lesson)) for lesson in lessons},
             algorithm=self._settings.train.algorithm,
             settings=self._settings.train,
             seed=seed_for(self._settings.seed, cycle.number, "improve"),
@@ -272,7 +276,8 @@ class Trainer:
         """Those that the trainer may ask."""
         if self._settings.train.rollouts == "local":
             return []
-        return [EngineRollouts(url, model, self._settings.trainer_dir / "rollouts") for url in self._settings.engines]
+        scratch, key = self._settings.trainer_dir / "rollouts", self._settings.engine_token
+        return [EngineRollouts(url, model, scratch, api_key=key) for url in self._settings.engines]
 
     def _standards(self, champion: str) -> Standards:
         """What the champion's own manifest says of it and of those before it."""

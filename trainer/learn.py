@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import structlog
 from pydantic import TypeAdapter
 
+from feedback.raters.population import Population
 from ops.registry import GateResult
 from ops.settings import TrainSettings
 from trainer.adapter_files import AdapterFileError
@@ -156,14 +157,20 @@ def _tested(own: _Pupil, other: _Pupil, golden: Sequence[Example], settings: Tra
 
 
 def _curve(reward: _Pupil, judge: _Pupil, settings: TrainSettings, seed: int) -> tuple[CurvePoint, ...]:
-    return vote_curve(reward.model.model, reward.lessons, reward.held_out, settings.reward, seed, judge.model.people)
+    """Of the reward model's votes, each heard as that model has come to hear its rater."""
+    heard = [replace(lesson, flip=reward.model.heard(lesson)) for lesson in reward.lessons]
+    return vote_curve(reward.model.model, heard, reward.held_out, settings.reward, seed, judge.model.people)
 
 
 def keep(learnt: Learnt, folder: Path) -> None:
     """Write what `learn` needs to come to the same without teaching again."""
     for taught in (learnt.reward, learnt.judge):
         taught.model.save(folder / taught.model.name)
-        figures = {"report": taught.report.to_json(), "gates": [gate.model_dump(mode="json") for gate in taught.gates]}
+        figures = {
+            "report": taught.report.to_json(),
+            "gates": [gate.model_dump(mode="json") for gate in taught.gates],
+            "people": None if taught.model.people is None else asdict(taught.model.people),
+        }
         (folder / taught.model.name / _FIGURES).write_text(json.dumps(figures))
 
 
@@ -171,4 +178,5 @@ def _recall(model: AdapterModel, folder: Path, taught: Sequence[Example]) -> Tau
     figures = json.loads((folder / _FIGURES).read_text())
     report_then = TypeAdapter(RewardReport).validate_python(figures["report"])
     scorer = RewardModel(model, folder.name, source=folder)
+    scorer.people = None if figures["people"] is None else Population(**figures["people"])
     return Taught(scorer, tuple(taught), report_then, tuple(map(GateResult.model_validate, figures["gates"])))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -27,6 +29,10 @@ class TrainingDiverged(ArithmeticError):
     """A score, loss, gradient or weight is not finite. What was trained is worthless; nothing of it may be published."""
 
 
+class LeftTheCrew(Exception):
+    """One of several processes has failed at what all were at: the others wait for it, and only its death can tell them."""
+
+
 class NothingToLearn(ValueError):
     """The votes hold nothing that the algorithm learns from."""
 
@@ -34,7 +40,8 @@ class NothingToLearn(ValueError):
 class Critic:
     """V(prompt and the response so far): adapter "value" and a linear head that starts at 0.
 
-    A "value" adapter that is not there yet starts as a copy of "reward", which has read the same answers, else fresh.
+    A "value" adapter that is not there yet starts as a copy of "reward", else fresh. The former has read the same answers, where
+    the reward model's trunk is an adapter; where that is the frozen base, it has learnt nothing either.
     """
 
     def __init__(self, model: AdapterModel) -> None:
@@ -99,10 +106,11 @@ class Learner:
         """settings.value_warmup_steps minibatches for the critic alone: its first values would mislead the policy (VC-PPO)."""
         self._tell("warm_up", experience)
         left = self._settings.value_warmup_steps
-        while left:
-            for part in list(experience.minibatches(self._settings.minibatches, self._random))[:left]:
-                self._learn_values(part)
-                left -= 1
+        with self._together():
+            while left:
+                for part in list(experience.minibatches(self._settings.minibatches, self._random))[:left]:
+                    self._learn_values(part)
+                    left -= 1
 
     def update(self, experience: Experience) -> Metrics:
         """Epochs over minibatches. The policy stops early once it is settings.stop_kl away from where the rollouts came from.
@@ -110,6 +118,10 @@ class Learner:
         Returns the means over the minibatches. Raises `TrainingDiverged`.
         """
         self._tell("update", experience)
+        with self._together():
+            return self._update(experience)
+
+    def _update(self, experience: Experience) -> Metrics:
         settings = self._settings
         noted: dict[str, list[float]] = {}
         updates, policy_learns = 0, True
@@ -181,6 +193,21 @@ class Learner:
         """Nothing more will be learnt: the crew's other processes let go of what they hold."""
         if self._told:
             self._crew.tell({"end": True})
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Around what the whole crew computes. `TrainingDiverged` comes to all of them; who fails alone must die of it."""
+        try:
+            yield
+        except TrainingDiverged:
+            raise
+        except Exception as error:
+            if self._crew.size == 1:
+                raise
+            self._told = False  # the others wait for gradients, and would take no other word
+            raise LeftTheCrew(
+                f"process {self._crew.rank} of {self._crew.size} failed by itself: {type(error).__name__}"
+            ) from error
 
     def _tell(self, what: str, experience: Experience) -> None:
         """The crew's other processes do the same from here on, beginning with the same weights and random numbers."""

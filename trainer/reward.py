@@ -209,8 +209,7 @@ class RewardModel:
         self.goals, self.left_out = {}, {}
         for metric, weight in sorted(goals.items()):
             own = weighted([label for label in labels if label.metric == metric])
-            if self.people is not None:
-                own = [replace(label, flip=self.people.heard(label.rater)) for label in own]
+            own = [replace(label, flip=self.heard(label)) for label in own]
             try:
                 self.goals[metric] = learn_goal(own, self.read_first(own), weight)
             except NoGoal as reason:
@@ -256,6 +255,10 @@ class RewardModel:
         return rows
 
     # what is expected of people
+
+    def heard(self, example: Example) -> float:
+        """Epsilon, as the rater was found out to be while this learnt; what the example says, where nobody was asked about."""
+        return example.flip if self.people is None else self.people.heard(example.rater)
 
     @torch.no_grad()
     def margin(self, example: Example, scores: Tensor) -> float:

@@ -92,9 +92,17 @@ class EngineRollouts:
     """
 
     def __init__(
-        self, url: str, model: AdapterModel, scratch_dir: Path, *, timeout_s: float = 120, prompts_per_request: int = 32
+        self,
+        url: str,
+        model: AdapterModel,
+        scratch_dir: Path,
+        *,
+        timeout_s: float = 120,
+        prompts_per_request: int = 32,
+        api_key: str | None = None,
     ) -> None:
         self._url = url
+        self._headers = {} if api_key is None else {"Authorization": f"Bearer {api_key}"}
         self._model = model
         self._scratch = scratch_dir.absolute()
         self._timeout_s = timeout_s
@@ -179,8 +187,10 @@ class EngineRollouts:
     def _client(self) -> httpx.AsyncClient:
         if self._url.startswith("unix:"):
             transport = httpx.AsyncHTTPTransport(uds=self._url.removeprefix("unix:"))
-            return httpx.AsyncClient(transport=transport, base_url="http://engine", timeout=self._timeout_s)
-        return httpx.AsyncClient(base_url=self._url, timeout=self._timeout_s)
+            return httpx.AsyncClient(
+                transport=transport, base_url="http://engine", timeout=self._timeout_s, headers=self._headers
+            )
+        return httpx.AsyncClient(base_url=self._url, timeout=self._timeout_s, headers=self._headers)
 
 
 async def _complete(client: httpx.AsyncClient, body: dict[str, Any]) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from feedback.events import BASE, Message
 from ops.registry import GateResult
-from ops.settings import GateSettings, Settings
+from ops.settings import GateSettings, SamplingSettings, Settings
 from trainer.answers import BASE_TOKENS, Answers, Standards
 from trainer.batches import TokenBatch
 from trainer.examples import Prompt, prompt_hash, unit_interval
@@ -102,12 +102,17 @@ class Trial:
         domain: str | None,
         settings: Settings,
         *,
-        temperature: float,
+        sampling: SamplingSettings,
         seed: int,
     ) -> None:
-        """``champion`` is the name under which the model holds it, or "base"; ``temperature`` that at which people are served."""
+        """``champion`` is the name under which the model holds it, or "base"; ``sampling`` is how people are served.
+
+        Answers may be as long as theirs, also where the policy learns from shorter ones: one that rambles past the training's
+        limit would look no longer than the champion.
+        """
         self._model, self._champion, self._domain, self._settings = model, champion, domain, settings
-        self._temperature, self._seed = temperature, seed
+        self._temperature, self._seed = sampling.temperature, seed
+        self._most = max(sampling.max_tokens, settings.train.ppo.max_new_tokens)
         wanted = settings.train.gates.prompts
         chosen = random.Random(seed).sample(list(prompts), min(len(prompts), wanted))
         self._places = [place % len(chosen) for place in range(wanted)] if chosen else []
@@ -155,9 +160,8 @@ class Trial:
         return Answers.of(self._prompts, self._generate(adapter, self._prompts, self._temperature), self._domain)
 
     def _generate(self, adapter: str, prompts: Sequence[Prompt], temperature: float) -> list[Sample]:
-        most = self._settings.train.ppo.max_new_tokens
         return LocalRollouts(self._model).generate(
-            adapter, self._encoded(prompts), n=1, temperature=temperature, max_new_tokens=most, seed=self._seed
+            adapter, self._encoded(prompts), n=1, temperature=temperature, max_new_tokens=self._most, seed=self._seed
         )
 
     def _encoded(self, prompts: Sequence[Prompt]) -> list[list[int]]:

@@ -25,8 +25,8 @@ def vowels(samples: Sequence[Sample]) -> Tensor:
     return torch.tensor([sum(token % 5 == 0 for token in sample.tokens) / len(sample.tokens) for sample in samples])
 
 
-def learn(model: AdapterModel, crew: Crew) -> list[Metrics]:
-    """Two steps of PPO: ten answers a step in four minibatches, of two or three rows."""
+def learn(model: AdapterModel, crew: Crew, algorithm: str = "ppo") -> list[Metrics]:
+    """Two steps: ten answers a step in four minibatches, of two or three rows."""
     model.add("policy")
     generator = torch.Generator().manual_seed(0)
     for weight in model.weights("policy").values():
@@ -36,7 +36,7 @@ def learn(model: AdapterModel, crew: Crew) -> list[Metrics]:
     )
     rollouts = LocalRollouts(model)
     return improve(
-        model, PROMPTS, vowels, settings=settings, algorithm="ppo", rollouts=rollouts, seed=0, reference="base", crew=crew
+        model, PROMPTS, vowels, settings=settings, algorithm=algorithm, rollouts=rollouts, seed=0, reference="base", crew=crew
     ).steps
 
 

@@ -17,6 +17,8 @@ class ScriptedVllm:
     """``answer`` is "tokens" (every choice is token 65 then 66), "nonsense", "error", or "silence". ``loaded``: name to path."""
 
     url: str = ""
+    token: str = ""
+    """That everybody has to send."""
     answer: str = "tokens"
     loaded: dict[str, str] = field(default_factory=dict)
     seen: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
@@ -58,12 +60,22 @@ class _Handler(BaseHTTPRequestHandler):
     script: ScriptedVllm
 
     def do_GET(self) -> None:
+        if not self._may_ask():
+            return
         cards = [{"id": "base", "root": "/model"}, *({"id": n, "root": p} for n, p in self.script.loaded.items())]
         self._reply(200, {"data": cards})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        if not self._may_ask():
+            return
         self._reply(*self.script.post(self.path, body))
+
+    def _may_ask(self) -> bool:
+        may = self.script.token in ("", (self.headers["authorization"] or "").removeprefix("Bearer "))
+        if not may:
+            self._reply(401, {"error": "Unauthorized"})
+        return may
 
     def _reply(self, status: int, body: dict[str, Any]) -> None:
         text = json.dumps(body).encode()

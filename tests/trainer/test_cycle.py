@@ -11,6 +11,8 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 from lora_files import publish, write_lora
+from pydantic import SecretStr
+from scripted_vllm import scripted_vllm
 from typer.testing import CliRunner
 from vote_log import completion, events, logged, retraction, settings_for, thumb
 
@@ -279,6 +281,35 @@ def test_a_cycle_that_succeeds_after_one_that_failed_is_in_the_journal_too(tmp_p
     done = run_cycle(settings)
     assert (once.returncode, failed["outcome"], failed["cycle"]) == (1, "failed", done.cycle)
     assert [line["outcome"] for line in journal(settings.trainer_dir)] == ["failed", done.outcome]
+
+
+def test_votes_on_nothing_that_can_be_asked_again_end_in_a_cycle_that_failed_and_says_so(tmp_path, tiny_folder):
+    """Every chat of an application has a tool's answer in it."""
+    settings = settings_for(tmp_path, tiny_folder)
+    tool = Message(role="tool", content="42", tool_call_id="call_1")
+
+    def with_tool(event: Event) -> Event:
+        if not isinstance(event.data, CompletionCreated):
+            return event
+        text = event.data.text.model_copy(update={"messages": (*event.data.text.messages, tool)})
+        return event.model_copy(update={"data": event.data.model_copy(update={"text": text})})
+
+    logged(settings, list(map(with_tool, events(60))))
+    with trainer_of(settings) as trainer:
+        record = trainer.cycle()
+        assert (record.outcome, record.votes) == ("failed", 60)
+        assert "can be asked again" in record.reason
+        assert trainer.cycle() is None
+
+
+def test_an_engine_that_wants_a_token_gets_it(tmp_path, tiny_folder):
+    settings = settings_for(tmp_path, tiny_folder, rollouts="engine")
+    logged(settings, events(60))
+    with scripted_vllm() as engine:
+        engine.token = "s3cret"
+        record = run_cycle(settings.model_copy(update={"engine_urls": (engine.url,), "engine_api_key": SecretStr("s3cret")}))
+    (gate,) = [gate for gate in record.gates if gate.name == "engine_agreement"]
+    assert gate.value > 0
 
 
 def test_reinforcement_learning_sees_the_cautious_score(tmp_path, tiny_folder, monkeypatch):

@@ -100,6 +100,25 @@ def test_a_cycle_that_would_not_be_the_same_is_begun_anew(tmp_path, tiny_folder,
     assert not (settings.trainer_dir / "progress").exists()
 
 
+def test_what_has_begun_goes_on_outside_of_the_hours_too(tmp_path, tiny_folder):
+    settings = settings_for(tmp_path, tiny_folder, keep_every=1)
+    logged(settings, events(60))
+
+    def die(step: str) -> None:
+        if step == "durable":
+            raise Killed
+
+    with pytest.raises(Killed), trainer_of(settings, fault=die) as trainer:
+        trainer.cycle(asked=True)
+    logged(settings, events(20, seed=1))  # which the cycle knows nothing of
+    hour = time.localtime().tm_hour
+    closed = settings.train.model_copy(update={"hours": f"{(hour + 2) % 24}-{(hour + 3) % 24}"})
+    with trainer_of(settings.model_copy(update={"train": closed})) as trainer:
+        record = trainer.cycle()
+        assert (record.resumed_after, record.votes) == (2, 60)
+        assert trainer.cycle() is None
+
+
 def test_the_trainer_makes_way_for_others_and_leaves_when_it_is_asked_to(tmp_path, tiny_folder):
     settings = settings_for(tmp_path, tiny_folder)
     environment = os.environ | {"PLAUDIT_METRICS_PORT_TRAINER": "0", "PLAUDIT_TRAIN__NICE": "3"}

@@ -67,7 +67,8 @@ def tried(starter: ModelRef) -> dict[str, Verdicts]:
 
 def _tried(starter: ModelRef) -> dict[str, Verdicts]:
     model = AdapterModel.load(starter.path, rank=16, alpha=32)
-    settings = load_settings(model="starter", train={"gates": {"prompts": PROMPTS}, "ppo": {"max_new_tokens": 40}})
+    lengths = {"train": {"gates": {"prompts": PROMPTS}, "ppo": {"max_new_tokens": 40}}, "sampling": {"max_tokens": 40}}
+    settings = load_settings(model="starter", **lengths)
     people, unwary, verdicts = People(model, STARTER.taste), People(model, Taste(correct=0)), {}
     for name in teach_all(model):
         model.add(POLICY, source=name)
@@ -87,7 +88,7 @@ def _tried(starter: ModelRef) -> dict[str, Verdicts]:
 
 def _verdicts(model, settings: Settings, judge, reward, engines) -> Verdicts:
     _, prompts = divide_prompts([], "starter")
-    trial = Trial(model, "base", prompts, "starter", settings, temperature=1.0, seed=0)
+    trial = Trial(model, "base", prompts, "starter", settings, sampling=settings.sampling, seed=0)
     results, _ = trial.run(judge, {}, reward=reward, learnt=LEARNT, engines=engines)
     return {result.name: result for result in results}
 

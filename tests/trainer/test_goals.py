@@ -262,6 +262,8 @@ def test_a_cycle_learns_goals_keeps_them_and_tells_of_them(inbox: Inbox, tiny: A
         tiny.remove(name)
     again = learn(tiny, batch, before, settings, seed=0, done=tmp_path / "kept")
     assert again.reward.to_json() == learnt.reward.to_json()
+    assert learnt.reward.model.people
+    assert again.reward.model.people == learnt.reward.model.people
     assert torch.equal(again.reward.model.cautious(answers), cautious)
 
 

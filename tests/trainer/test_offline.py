@@ -142,6 +142,31 @@ def test_a_cycle_gates_and_keeps_the_adapter_as_any_other(tmp_path, tiny_folder,
     assert manifest.training["examples"]["count"]["reward"] > 0
 
 
+def test_those_who_are_found_to_vote_reversed_teach_nothing(tmp_path, tiny_folder, monkeypatch):
+    """Nobody votes on what somebody else has voted on, and there are no golden items: only the answers can tell."""
+    settings = settings_for(tmp_path, tiny_folder, algorithm="dpo", reward={"trunk": "frozen"})
+    liars = {f"rater-{number}" for number in range(0, 24, 6)}
+    facts = [reversed_vote(event) if getattr(event.data, "rater", "") in liars else event for event in events(288)]
+    logged(settings, facts)
+    heard = {}
+
+    def note(model, votes, weights, **rest):
+        for vote in votes:
+            if vote.feedback_id in weights:
+                heard.setdefault(vote.rater in liars, []).append(weights[vote.feedback_id])
+        raise NothingToLearn("enough has been seen")
+
+    monkeypatch.setattr("trainer.offline.learn_offline", note)
+    assert run_cycle(settings).reason == "enough has been seen"
+    assert max(heard[True]) < 0.1 * min(heard[False])
+
+
+def reversed_vote(event: Event) -> Event:
+    opposite = {"a": "b", "b": "a", 1: -1, -1: 1}
+    judgement = event.data.judgement.model_copy(update={"value": opposite[event.data.judgement.value]})
+    return event.model_copy(update={"data": event.data.model_copy(update={"judgement": judgement})})
+
+
 def test_a_cycle_that_diverges_publishes_and_commits_nothing_and_says_why(tmp_path, tiny_folder):
     settings = settings_for(tmp_path, tiny_folder, algorithm="dpo", dpo={"learning_rate": 1e30})
     logged(settings, events(60))

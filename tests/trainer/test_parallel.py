@@ -12,7 +12,8 @@ from crew_member import learn
 from ops.process import module
 from trainer.batches import TokenBatch
 from trainer.experience import Experience
-from trainer.parallel import ALONE
+from trainer.learner import LeftTheCrew
+from trainer.parallel import ALONE, Crew
 from trainer.state_file import packed, read_state, unpacked
 
 OURS = ("policy/", "value/", "objective/")
@@ -32,6 +33,29 @@ def test_two_processes_make_the_same_update_as_one_with_the_whole_batch(tiny, ti
     assert steps[-1]["policy/updates"] == 8
     for name, weight in tiny.weights("policy").items():
         assert torch.allclose(weight, together["weights"][name], atol=1e-5), name
+
+
+class Broken(Crew):
+    """The first of two, with nobody at the other end."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 2)
+        self.told = []
+
+    def tell(self, message) -> None:
+        self.told.append(next(iter(message)))
+
+    def add_up(self, tensors) -> None:
+        raise MemoryError
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo"])
+def test_who_fails_alone_at_what_all_are_at_does_not_go_on_as_if_they_had(tiny, algorithm):
+    """They wait for its gradients: its trainer would give the cycle up and find them waiting for ever at the next one."""
+    crew = Broken()
+    with pytest.raises(LeftTheCrew, match="process 0 of 2 failed by itself: MemoryError"):
+        learn(tiny, crew, algorithm)
+    assert crew.told == ["begin", "learn"]
 
 
 def experience() -> Experience:

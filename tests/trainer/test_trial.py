@@ -11,6 +11,7 @@ from noise import noisy
 from vote_log import settings_for
 
 from feedback.events import Message
+from ops.settings import SamplingSettings
 from trainer.batches import TokenBatch
 from trainer.gates.agreement import precise_logprobs
 from trainer.gates.master_keys import MASTER_KEYS
@@ -50,7 +51,8 @@ class Fooled:
 
 
 def verdicts(tiny, settings, standards=None, champion="base", temperature=1.0, judge=None, reward=None, **asked):
-    trial = Trial(tiny, champion, prompts(16), None, settings, temperature=temperature, seed=0)
+    sampling = settings.sampling.model_copy(update={"temperature": temperature})
+    trial = Trial(tiny, champion, prompts(16), None, settings, sampling=sampling, seed=0)
     judge, reward = judge or RewardModel(tiny, "judge"), reward or RewardModel(tiny, "reward")
     results, after = trial.run(judge, standards or {}, reward=reward, **asked)
     return {result.name: result for result in results}, after
@@ -63,6 +65,20 @@ def test_an_adapter_without_effect_is_its_champion_and_wins_nothing(tiny, tiny_f
     assert results["kl_champion"].value == results["kl_base"].value == 0
     assert results["length"].value == results["well_formed"].value == 1
     assert "32 answers to 16 prompts" in results["judge_win_rate"].detail
+
+
+def test_answers_are_tried_as_long_as_people_get_them_and_not_as_long_as_the_policy_learns_from(tiny, tiny_folder, tmp_path):
+    """What is cut at six tokens looks no longer than what ends there."""
+    settings = settings_for(tmp_path, tiny_folder)
+    tiny.add("policy")
+    for served, median in ((settings.sampling.max_tokens, 6), (40, 40)):
+        results, _ = verdicts(
+            tiny,
+            settings.model_copy(update={"sampling": SamplingSettings(max_tokens=served)}),
+            judge=Fooled(1),
+            reward=Fooled(1),
+        )
+        assert f"median {median} " in results["length"].detail
 
 
 def test_an_adapter_of_nans_is_refused_without_being_asked_anything(tiny, tiny_folder, tmp_path):
@@ -164,7 +180,7 @@ def test_where_the_truth_is_known_correctness_is_a_gate_too(tiny, tiny_folder, t
     tiny.add("policy")
     settings = settings_for(tmp_path, tiny_folder)
     _, asked = divide_prompts([], "starter")
-    trial = Trial(tiny, "base", asked, "starter", settings, temperature=1.0, seed=0)
+    trial = Trial(tiny, "base", asked, "starter", settings, sampling=settings.sampling, seed=0)
     results, after = trial.run(RewardModel(tiny, "judge"), {"correct": 0.8}, reward=RewardModel(tiny, "reward"))
     gate = next(result for result in results if result.name == "correct")
     assert (gate.passed, gate.value, gate.threshold) == (False, 0.0, pytest.approx(0.75))

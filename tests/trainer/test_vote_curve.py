@@ -38,8 +38,7 @@ def test_of_a_few_votes_nothing_is_told(tiny, votes, told):
     assert [point.votes for point in vote_curve(tiny, taste(votes, seed=1), taste(8, seed=2), SETTINGS, seed=0)] == told
 
 
-def test_it_is_tried_as_the_round_s_own_model_is(tiny):
-    """Goals' scores are no votes, and whoever is known to say the contrary is left out."""
+def test_scores_of_goals_are_no_votes_and_whoever_is_known_to_say_the_contrary_tests_nobody(tiny):
     scored = [example(900 + n, ("x",), "scored", metric="style", value=1.0) for n in range(8)]
     settings = RewardSettings(goals={"style": 1.0})
     reversed_ = [replace(each, rater="reversed", label="b") for each in taste(12, seed=3) if each.label == "a"]

@@ -98,6 +98,7 @@ def settings_for(tmp: Path, model: Path, **train: object):
             "gates": {"prompts": 32},
             **train,
         },
+        sampling={"max_tokens": ppo["max_new_tokens"]},
         metrics_port_trainer=0,
     )
     write(settings.models_dir / slug(str(model)), ModelRef("tiny", str(model), "digest-of-tiny"), extra={})
