@@ -44,6 +44,7 @@ ALONE, BESIDE = "idle", "training"
 
 @dataclass(frozen=True)
 class Options:
+    model: str = "starter"
     rounds: int = 5
     seconds: float = 15.0
     """Of chat, each time."""
@@ -68,7 +69,7 @@ def run(options: Options, report: Report) -> dict[str, Any]:
     """Measure; the report, fit for JSON, its figures first. Raises `CommandError` if the trainer does not get to learn."""
     here = machine()
     report("starting the engine", 0.0)
-    with stage(1) as on, on.gateway() as gateway:
+    with stage(1, options.model) as on, on.gateway() as gateway:
         on.log.append(votes_of(_VOTES, on.settings.project))
         settings = _always_learning(on.settings)
         with _trainer(settings) as trainer:
@@ -114,7 +115,7 @@ def notes(rounds: Sequence[Round], options: Options, settings: Settings) -> list
     train = settings.train
     what = f"{options.streams} streams, answers of at most {options.tokens} tokens, {options.seconds:g} s each time"
     return [
-        f"{options.rounds} rounds, medians; {what}.",
+        f"The model {options.model}; {options.rounds} rounds, medians; {what}.",
         f"train.nice={train.nice}, train.threads={train.threads}, train.rollouts={train.rollouts!r}.",
         *(f"failed: {wrong}" for own in rounds for chatted in own.values() for wrong in chatted.result.failures),
     ]

@@ -80,10 +80,11 @@ _NEEDED = {"runs": {"algorithm", "adversaries", "seed", "start", "rounds", "best
 
 
 def _missing(reports: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The runs that were asked for and are not there, by algorithm and share of adversaries."""
+    """The runs that were asked for and are in no report, by algorithm and share of adversaries."""
     lacking = []
+    done = [(run["algorithm"], run["adversaries"], run["seed"]) for report in reports for run in report.get("runs", ())]
     for report in reports:
-        asked, done = report.get("options", {}), [(r["algorithm"], r["adversaries"], r["seed"]) for r in report.get("runs", ())]
+        asked = report.get("options", {})
         for algorithm, share in itertools.product(asked.get("algorithms", ()), asked.get("adversaries", ())):
             seeds = [str(seed) for seed in asked.get("seeds", ()) if (algorithm, share, seed) not in done]
             if seeds:
@@ -177,7 +178,18 @@ def _figures(report: Mapping[str, Any], source: Path) -> str:
     """The table of a bench that tells single figures."""
     notes = [f"{note}\n" for note in report.get("notes", ())]
     title = report.get("title", source.stem)
-    return "\n".join([f"## {title}", "", *_beside_aims(map(figure_of, report["figures"])), "", *notes])
+    return "\n".join([f"## {title}", "", *_beside_aims(map(figure_of, report["figures"])), "", *notes, *_trunk(report)])
+
+
+def _trunk(report: Mapping[str, Any]) -> list[str]:
+    """What the reward model stood on, where the bench was of one."""
+    options = report.get("options") or {}
+    trunk = (options.get("reward") or {}).get("trunk")
+    stands = {
+        "frozen": "heads on the frozen base's states; no adapter was trained",
+        "adapter": "heads on a LoRA adapter of its own",
+    }
+    return [f"The reward model: {stands[trunk]} ({options['model']}, train.reward.trunk={trunk!r}).\n"] if trunk in stands else []
 
 
 def _beside_aims(figures: Iterable[Figure]) -> list[str]:

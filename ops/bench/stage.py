@@ -1,4 +1,4 @@
-"""Real engines and a real gateway for a bench: the starter model, a data folder of their own, gone at the end."""
+"""Real engines and a real gateway for a bench: a model, a data folder of their own, gone at the end."""
 
 from __future__ import annotations
 
@@ -75,11 +75,11 @@ class Stage:
 
 
 @contextmanager
-def stage(engines: int) -> Iterator[Stage]:
-    """So many engines, starting. Raises `CommandError` if the starter model cannot be prepared."""
-    models = load_settings(model="starter").models_dir.absolute()
+def stage(engines: int, model: str = "starter") -> Iterator[Stage]:
+    """So many engines, starting. Raises `CommandError` if the model cannot be prepared."""
+    models = load_settings(model=model).models_dir.absolute()
     with tempfile.TemporaryDirectory(prefix="plaudit-bench-") as folder, ExitStack() as running:
-        gateway, homes = _settings(Path(folder), models, engines)
+        gateway, homes = _settings(Path(folder), model, models, engines)
         gateway.data_dir.mkdir(parents=True)
         prepare_model(environment_of(gateway), sys.stderr)
         for home in homes:
@@ -90,10 +90,10 @@ def stage(engines: int) -> Iterator[Stage]:
         yield Stage(gateway, addresses, log, Registry(gateway.adapters_dir), prepared(gateway))
 
 
-def _settings(folder: Path, models: Path, engines: int) -> tuple[Settings, list[Settings]]:
+def _settings(folder: Path, model: str, models: Path, engines: int) -> tuple[Settings, list[Settings]]:
     """The gateway's, and those of each engine. A single engine shares the gateway's data folder, as in ``plaudit up``."""
     common: dict[str, Any] = {
-        "model": "starter",
+        "model": model,
         "model_cache": models,
         "log_backend": "sqlite",
         "database_url": "",

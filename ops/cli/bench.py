@@ -93,12 +93,13 @@ def chat(
     seconds: Annotated[float, typer.Option("--seconds", min=1, help="Of chat, idle and training, in each round.")] = 15.0,
     streams: Annotated[int, typer.Option("--streams", "-c", min=1, help="At once.")] = 4,
     tokens: Annotated[int, typer.Option("--tokens", min=1, help="Of every answer, at most.")] = 64,
+    model: Annotated[str, typer.Option("--model", help="Served and trained.")] = "starter",
     json: _JsonFile = None,
 ) -> None:
     """How much longer answers take while the trainer learns on the same machine; settings as in the environment."""
     from ops.bench.chat import Options, run
 
-    options = Options(rounds=rounds, seconds=seconds, streams=streams, tokens=tokens)
+    options = Options(model=model, rounds=rounds, seconds=seconds, streams=streams, tokens=tokens)
     _show("Chat beside the trainer", json, lambda report: run(options, report))
 
 

@@ -135,12 +135,14 @@ def test_what_it_should_reach_is_held_against_what_three_minutes_of_computing_re
 def test_figures_of_other_benches_become_tables(tmp_path):
     path = tmp_path / "ppo.json"
     figure = {"name": "FLOPs", "value": 3.0, "aim": 2.5, "side": "least", "note": "TRL 3"}
-    path.write_text(json.dumps({"title": "PPO", "figures": [figure], "notes": ["One thread."]}))
+    options = {"model": "smollm2", "reward": {"trunk": "frozen"}}
+    path.write_text(json.dumps({"title": "PPO", "figures": [figure], "notes": ["One thread."], "options": options}))
     write_page(tmp_path / "page.md", [path])
     text = (tmp_path / "page.md").read_text()
     assert "## PPO" in text
     assert "| FLOPs | 3 | ≥ 2.50 | met | TRL 3 |" in text
     assert "One thread." in text
+    assert "heads on the frozen base's states; no adapter was trained (smollm2, train.reward.trunk='frozen')." in text
 
 
 def test_runs_that_were_asked_for_and_are_not_there_are_named(tmp_path):
@@ -152,6 +154,8 @@ def test_runs_that_were_asked_for_and_are_not_there_are_named(tmp_path):
     text = (tmp_path / "new" / "page.md").read_text()
     assert "Asked for and not measured: rloo, 0% adversaries, seeds 2." in text
     assert "Asked for and not measured: kto, 0% adversaries, seeds 0, 1, 2." in text
+    write_page(tmp_path / "new" / "page.md", [path, report(tmp_path, "kto.json", 0.0, 0.6, 0.6, 0.6, algorithm="kto")])
+    assert "not measured: kto" not in (tmp_path / "new" / "page.md").read_text()
 
 
 @pytest.mark.parametrize(
