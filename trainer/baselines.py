@@ -50,5 +50,9 @@ def _features(words: TfidfVectorizer, examples: Sequence[Example]) -> csr_matrix
 
 
 def baseline(margins: Sequence[float], tested: Sequence[Example]) -> Measures:
+    return measures(margins, chances(margins), [example.sign for example in tested])
+
+
+def chances(margins: Sequence[float]) -> list[float]:
     """Both baselines' margins are log-odds."""
-    return measures(margins, [float(expit(margin)) for margin in margins], [example.sign for example in tested])
+    return [float(expit(margin)) for margin in margins]

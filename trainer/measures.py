@@ -101,10 +101,10 @@ class LengthBias:
     two standard deviations. A model that is right has ``expected`` = ``label``; ``score`` is larger, having no noise in it.
     """
 
-    n: int
-    score: float | None
-    label: float | None
-    expected: float | None
+    n: int = 0
+    score: float | None = None
+    label: float | None = None
+    expected: float | None = None
 
 
 def length_bias(

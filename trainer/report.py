@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from feedback.raters.population import Population
-from trainer.baselines import baseline, majority_margins, tfidf_margins
+from trainer.baselines import baseline, chances, majority_margins, tfidf_margins
 from trainer.drift import nats_by_kind
 from trainer.examples import Example, parted
 from trainer.goals import GoalFigures, goal_figures
@@ -38,6 +38,9 @@ class Later:
     n: int = 0
     before: float | None = None
     now: float | None = None
+    majority: float | None = None
+    """By whom the older votes of those learnt from have taught: to be held against ``before``."""
+    tfidf: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,9 @@ class RewardReport:
     """Accuracy, precision, recall, F1 and AUC by the score alone; NLL and ECE of what each was expected to say."""
     baselines: dict[str, Measures] = field(default_factory=dict)
     """"majority" and "tfidf"."""
-    length: LengthBias = field(default_factory=lambda: LengthBias(0, None, None, None))
+    length: LengthBias = field(default_factory=LengthBias)
+    baseline_lengths: dict[str, LengthBias] = field(default_factory=dict)
+    """Of "majority" and "tfidf"."""
     golden: Accuracy = field(default_factory=Accuracy)
     """On golden items, which nobody learns from."""
     later: Later = field(default_factory=Later)
@@ -89,6 +94,8 @@ class RewardReport:
 
 
 DOUBT = 0.95
+
+_BASELINES = {"majority": majority_margins, "tfidf": tfidf_margins}
 
 
 def report(
@@ -115,10 +122,8 @@ def report(
     margins = [reward.margin(example, score) for example, score in decided]
     expected = [reward.expected(example, score, flips.get(example.rater)) for example, score in decided]
     own = measures(margins, expected, [example.sign for example in tested])
-    words = {
-        "majority": baseline(majority_margins(learnt, tested), tested),
-        "tfidf": baseline(tfidf_margins(learnt, tested), tested),
-    }
+    others = {name: ask(learnt, tested) for name, ask in _BASELINES.items()}
+    words = {name: baseline(said, tested) for name, said in others.items()}
     doubts = reward.people.doubts.values() if reward.people is not None else ()
     return RewardReport(
         votes=len(learnt),
@@ -132,8 +137,9 @@ def report(
         measures=own,
         baselines=words,
         length=_length(tested, margins, expected),
+        baseline_lengths={name: _length(tested, said, chances(said)) for name, said in others.items()},
         golden=_golden(reward, golden),
-        later=_later(tested, margins, before or {}),
+        later=_later(learnt, tested, margins, before or {}),
         flip=float(reward.likelihood.flip),
         doubted=sum(doubt > DOUBT for doubt in doubts),
         goals=goals,
@@ -165,10 +171,16 @@ def _golden(reward: RewardModel, golden: Sequence[Example]) -> Accuracy:
     return Accuracy(len(signs), accuracy(list(margins.values()), signs))
 
 
-def _later(tested: Sequence[Example], margins: Sequence[float], before: Mapping[str, float]) -> Later:
-    both = [(e.sign, before[e.feedback_id], now) for e, now in zip(tested, margins, strict=True) if e.feedback_id in before]
-    signs = [sign for sign, _, _ in both]
-    return Later(len(both), accuracy([then for _, then, _ in both], signs), accuracy([now for _, _, now in both], signs))
+def _later(learnt: Sequence[Example], tested: Sequence[Example], margins: Sequence[float], before: Mapping[str, float]) -> Later:
+    both = [(e, before[e.feedback_id], now) for e, now in zip(tested, margins, strict=True) if e.feedback_id in before]
+    if not both:
+        return Later()
+    votes = [vote for vote, _, _ in both]
+    signs, first = [vote.sign for vote in votes], min(vote.time for vote in votes)
+    older = [example for example in learnt if example.time < first]
+    others = {name: accuracy(ask(older, votes), signs) for name, ask in _BASELINES.items()}
+    then, now = (accuracy([each[place] for each in both], signs) for place in (1, 2))
+    return Later(len(both), then, now, **others)
 
 
 def _length(tested: Sequence[Example], margins: Sequence[float], expected: Sequence[float]) -> LengthBias:

@@ -90,6 +90,10 @@ def test_a_report_has_every_figure_beside_both_baselines(tiny):
     assert figures["accuracy"] == figures["measures"]["accuracy"] >= 0.9
     assert figures["tfidf"] == figures["baselines"]["tfidf"]["accuracy"]
     assert figures["length"]["n"] == 18  # the pairs
+    assert {name: own["n"] for name, own in figures["baseline_lengths"].items()} == {"majority": 18, "tfidf": 18}
+    assert figures["baseline_lengths"]["tfidf"]["label"] == figures["length"]["label"]
+    assert figures["baseline_lengths"]["majority"]["score"] is None  # it always says the same
+    assert -1 <= figures["baseline_lengths"]["tfidf"]["score"] <= 1
     assert figures["golden"] == {"n": 2, "value": 1.0}
     assert sum(b["n"] for b in figures["measures"]["reliability"]) == 24
 
@@ -99,8 +103,15 @@ def test_what_came_since_is_foretold_by_the_model_before_and_by_the_model_now(ti
     held_out = taste(24, seed=2)
     before = margins_of(reward, held_out[-4:])  # it knows nothing
     reward.fit(taste(32, seed=1), FAST, seed=0)
-    assert report(reward, [], held_out, before=before).later == Later(4, 0.5, 1.0)
-    assert report(reward, [], held_out).later == Later(0, None, None)
+    assert report(reward, [], held_out, before=before).later == Later(4, 0.5, 1.0, 0.5, 0.5)
+    assert report(reward, [], held_out).later == Later()
+
+
+def test_who_only_reads_words_foretells_later_votes_from_older_ones(tiny):
+    reward, held_out = RewardModel(tiny, "reward"), taste(24, seed=2)
+    before = margins_of(reward, held_out[-4:])
+    assert report(reward, taste(32, seed=1), held_out, before=before).later.tfidf == 1.0
+    assert report(reward, taste(32, seed=3), held_out, before=before).later.tfidf == 0.5  # they are newer
 
 
 def test_whom_another_model_has_found_out_is_not_held_against_this_one(tiny):
