@@ -24,6 +24,18 @@ def test_a_session_that_is_somebody_else_s_is_left_as_it_is(monkeypatch, tmp_pat
     assert (tmp_path / "autogroup").read_text() == "7"
 
 
+def test_the_trainer_keeps_to_the_threads_that_it_is_given(monkeypatch, tmp_path):
+    monkeypatch.setattr(trainer.budget, "_AUTOGROUP", tmp_path / "autogroup")
+    had = torch.get_num_threads()
+    try:
+        for threads in (2, 3):
+            keep_to(TrainSettings(nice=0, threads=threads))
+            keep_to(TrainSettings(nice=0))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(had)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA is kept to on Linux")
 def test_less_memory_than_the_process_has_already_is_refused(monkeypatch):
     with pytest.raises(CommandError, match=r"train\.memory_mb=1: the process takes \d+ MB before it begins.*MEMORY_MB"):
