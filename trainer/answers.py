@@ -12,10 +12,15 @@ from trainer.gates.toxicity import is_toxic
 from trainer.rollouts import Sample
 
 Standards = dict[str, float]
-"""The best shares, by name, of the champions so far: small steps down must not add up; and `BASE_TOKENS`."""
+"""The best shares, by name, of the champions so far: small steps down must not add up; `BASE_TOKENS` and
+`MOST_TOKENS`.
+"""
 
 BASE_TOKENS = "base_tokens"
 """The median length of the base's answers."""
+
+MOST_TOKENS = "most_tokens"
+"""How long answers could be where all this was measured: standards of longer or shorter ones are none."""
 
 
 @dataclass(frozen=True)

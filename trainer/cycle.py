@@ -25,7 +25,7 @@ from trainer.examples import weighted
 from trainer.improve import Ended, improve
 from trainer.inbox import Inbox
 from trainer.learn import keep, learn, seed_for
-from trainer.learner import Metrics, NothingToLearn, TrainingDiverged
+from trainer.learner import LeftTheCrew, Metrics, NothingToLearn, TrainingDiverged
 from trainer.load import load_model
 from trainer.parallel import ALONE, Crew
 from trainer.policy import AdapterModel, ModelUnsupported
@@ -81,6 +81,10 @@ class Trainer:
             failure = self._train(cycle, short)
         except MemoryError:  # too little to handle one where it came; what its frames held is free again here
             failure = exhausted
+        except LeftTheCrew as error:
+            with unlimited_memory():
+                self._give_up(cycle, "failed", str(error))
+            raise
         if failure is None:
             return self.commit(cycle)
         with unlimited_memory():

@@ -131,6 +131,8 @@ class _Pupil(NamedTuple):
     held_out: Sequence[Example]
     before: dict[str, float]
     """What the model of the last commit made of those that are new."""
+    older: Sequence[Example]
+    """Those of the lessons that are not."""
 
 
 def _teach(
@@ -147,19 +149,17 @@ def _teach(
     scorer.fit(taught, settings.reward, seed, ask=asking(batch.votes))
     for metric, (_, reason) in scorer.left_out.items():
         _log.warning("goal_left_out", model=scorer.name, goal=metric, reason=reason)
-    return _Pupil(scorer, taught, held_out, before)
+    return _Pupil(scorer, taught, held_out, before, [lesson for lesson in taught if lesson.feedback_id not in batch.new])
 
 
 def _tested(own: _Pupil, other: _Pupil, golden: Sequence[Example], settings: TrainSettings) -> Taught:
     """On the other one's people, of whom that one has found out how far each can be believed."""
-    figures = report(own.model, own.lessons, own.held_out, golden, own.before, other.model.people)
+    figures = report(own.model, own.lessons, own.held_out, golden, own.before, other.model.people, own.older)
     return Taught(own.model, tuple(own.lessons), figures, reward_gates(own.model.name, figures, settings.gates))
 
 
 def _curve(reward: _Pupil, judge: _Pupil, settings: TrainSettings, seed: int) -> tuple[CurvePoint, ...]:
-    """Of the reward model's votes, each heard as that model has come to hear its rater."""
-    heard = [replace(lesson, flip=reward.model.heard(lesson)) for lesson in reward.lessons]
-    return vote_curve(reward.model.model, heard, reward.held_out, settings.reward, seed, judge.model.people)
+    return vote_curve(reward.model.model, reward.lessons, reward.held_out, settings.reward, seed, judge.model.people)
 
 
 def keep(learnt: Learnt, folder: Path) -> None:

@@ -205,9 +205,8 @@ class Learner:
             if self._crew.size == 1:
                 raise
             self._told = False  # the others wait for gradients, and would take no other word
-            raise LeftTheCrew(
-                f"process {self._crew.rank} of {self._crew.size} failed by itself: {type(error).__name__}"
-            ) from error
+            what = f"{type(error).__name__}: {error}".rstrip(": ")
+            raise LeftTheCrew(f"process {self._crew.rank} of {self._crew.size} broke off: {what}") from error
 
     def _tell(self, what: str, experience: Experience) -> None:
         """The crew's other processes do the same from here on, beginning with the same weights and random numbers."""

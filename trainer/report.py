@@ -39,7 +39,7 @@ class Later:
     before: float | None = None
     now: float | None = None
     majority: float | None = None
-    """By whom the older votes of those learnt from have taught: to be held against ``before``."""
+    """Of whom the votes have taught that were not new, as many of them as were learnt again: to be held against ``before``."""
     tfidf: float | None = None
 
 
@@ -105,8 +105,10 @@ def report(
     golden: Sequence[Example] = (),
     before: Mapping[str, float] | None = None,
     people: Population | None = None,
+    older: Sequence[Example] = (),
 ) -> RewardReport:
-    """``before``: what `margins_of` gave the newest of the held-out votes before the model learnt from what is ``learnt``.
+    """``before``: what `margins_of` gave the newest of the held-out votes before the model learnt from what is ``learnt``, of
+    which ``older`` was known then.
 
     ``people``: what another model has found out about the raters of the held-out votes. Decided votes of whoever says the
     opposite more often than not are left out, as they would make a right model look wrong, and of the others each is expected to
@@ -139,7 +141,7 @@ def report(
         length=_length(tested, margins, expected),
         baseline_lengths={name: _length(tested, said, chances(said)) for name, said in others.items()},
         golden=_golden(reward, golden),
-        later=_later(learnt, tested, margins, before or {}),
+        later=_later(older, tested, margins, before or {}),
         flip=float(reward.likelihood.flip),
         doubted=sum(doubt > DOUBT for doubt in doubts),
         goals=goals,
@@ -171,13 +173,12 @@ def _golden(reward: RewardModel, golden: Sequence[Example]) -> Accuracy:
     return Accuracy(len(signs), accuracy(list(margins.values()), signs))
 
 
-def _later(learnt: Sequence[Example], tested: Sequence[Example], margins: Sequence[float], before: Mapping[str, float]) -> Later:
+def _later(older: Sequence[Example], tested: Sequence[Example], margins: Sequence[float], before: Mapping[str, float]) -> Later:
     both = [(e, before[e.feedback_id], now) for e, now in zip(tested, margins, strict=True) if e.feedback_id in before]
     if not both:
         return Later()
     votes = [vote for vote, _, _ in both]
-    signs, first = [vote.sign for vote in votes], min(vote.time for vote in votes)
-    older = [example for example in learnt if example.time < first]
+    signs = [vote.sign for vote in votes]
     others = {name: accuracy(ask(older, votes), signs) for name, ask in _BASELINES.items()}
     then, now = (accuracy([each[place] for each in both], signs) for place in (1, 2))
     return Later(len(both), then, now, **others)

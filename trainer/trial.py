@@ -14,7 +14,7 @@ from torch import Tensor
 from feedback.events import BASE, Message
 from ops.registry import GateResult
 from ops.settings import GateSettings, SamplingSettings, Settings
-from trainer.answers import BASE_TOKENS, Answers, Standards
+from trainer.answers import BASE_TOKENS, MOST_TOKENS, Answers, Standards
 from trainer.batches import TokenBatch
 from trainer.examples import Prompt, prompt_hash, unit_interval
 from trainer.gates.agreement import agreement, precise_logprobs
@@ -135,6 +135,8 @@ class Trial:
         weights = finite_weights(self._model.weights(POLICY))
         if not weights.passed:  # nothing can be asked of it
             return [weights], standards
+        if standards.get(MOST_TOKENS) != self._most:
+            standards = {MOST_TOKENS: self._most}
         champion, candidate = self._answers(self._champion), self._answers(POLICY)
         if self._champion == BASE and champion.lengths:
             standards = {**standards, BASE_TOKENS: median(champion.lengths)}

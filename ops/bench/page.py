@@ -81,15 +81,15 @@ _NEEDED = {"runs": {"algorithm", "adversaries", "seed", "start", "rounds", "best
 
 def _missing(reports: Sequence[Mapping[str, Any]]) -> list[str]:
     """The runs that were asked for and are in no report, by algorithm and share of adversaries."""
-    lacking = []
+    lacking = dict[str, None]()
     done = [(run["algorithm"], run["adversaries"], run["seed"]) for report in reports for run in report.get("runs", ())]
     for report in reports:
         asked = report.get("options", {})
         for algorithm, share in itertools.product(asked.get("algorithms", ()), asked.get("adversaries", ())):
             seeds = [str(seed) for seed in asked.get("seeds", ()) if (algorithm, share, seed) not in done]
             if seeds:
-                lacking.append(f"{algorithm}, {share:.0%} adversaries, seeds {', '.join(seeds)}")
-    return lacking
+                lacking[f"{algorithm}, {share:.0%} adversaries, seeds {', '.join(seeds)}"] = None
+    return [*lacking]
 
 
 def _learning(runs: Sequence[Mapping[str, Any]], folder: Path) -> tuple[str, list[Path]]:

@@ -137,11 +137,11 @@ def test_diff_tells_what_differs_and_nothing_else(settings: Settings):
 
 
 def test_diff_shows_no_curves_among_the_figures_and_tells_them_to_programs(settings: Settings):
-    a, b = (published(settings, seed, told={"nll": seed / 10, "learning_curve": [[8, seed / 10]]}) for seed in (1, 2))
+    a, b = (published(settings, seed, told={"nll": seed / 10, "curve": [[8, seed / 10]]}) for seed in (1, 2))
     shown = plaudit(settings, "diff", a.id, b.id)
     assert "nll" in shown
-    assert "learning_curve" not in shown
-    assert "learning_curve" in plaudit(settings, "diff", a.id, b.id, "--json")
+    assert "curve" not in shown
+    assert "curve" in plaudit(settings, "diff", a.id, b.id, "--json")
 
 
 def test_diff_asks_the_model_that_the_adapter_is_for(settings: Settings, tmp_path, monkeypatch):

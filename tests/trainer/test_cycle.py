@@ -28,7 +28,7 @@ from trainer.compare import said_by
 from trainer.cycle import Trainer
 from trainer.explain import NotExplained, feedback_of
 from trainer.inbox import Inbox
-from trainer.learner import TrainingDiverged
+from trainer.learner import LeftTheCrew, TrainingDiverged
 from trainer.process import run_cycle, trainer_of
 from trainer.reward import RewardModel
 from trainer.tracker import Tracker
@@ -324,6 +324,20 @@ def test_reinforcement_learning_sees_the_cautious_score(tmp_path, tiny_folder, m
     logged(settings, events(60))
     assert run_cycle(settings).outcome == "diverged"
     assert seen == ["cautious"]
+
+
+def test_who_has_left_the_crew_says_so_keeps_nothing_and_dies(tmp_path, tiny_folder, monkeypatch):
+    def leave(*asked, **rest):
+        raise LeftTheCrew("process 0 of 2 broke off: MemoryError")
+
+    monkeypatch.setattr("trainer.cycle.improve", leave)
+    settings = settings_for(tmp_path, tiny_folder)
+    logged(settings, events(60))
+    with pytest.raises(LeftTheCrew):
+        run_cycle(settings)
+    (line,) = journal(settings.trainer_dir)
+    assert (line["outcome"], line["reason"]) == ("failed", "process 0 of 2 broke off: MemoryError")
+    assert not (settings.trainer_dir / "progress").exists()
 
 
 def test_a_champion_of_other_modules_is_not_trained_from_and_the_trainer_says_so(tmp_path, tiny_folder):

@@ -158,9 +158,13 @@ def test_engines_that_are_away_refuse_nobody(tiny, tiny_folder, tmp_path):
 def test_what_an_earlier_champion_could_do_is_asked_of_everybody_after_it(tiny, tiny_folder, tmp_path):
     tiny.add("policy")
     settings = settings_for(tmp_path, tiny_folder)
-    results, after = verdicts(tiny, settings, {"well_formed": 0.9})
+    told = {"well_formed": 0.9, "most_tokens": settings.sampling.max_tokens}
+    results, after = verdicts(tiny, settings, told, judge=Fooled(1), reward=Fooled(1))
     assert not results["well_formed"].passed  # the random model ends few of its answers
     assert after["well_formed"] == 0.9
+    results, after = verdicts(tiny, settings, told | {"most_tokens": 80}, judge=Fooled(1), reward=Fooled(1))
+    assert results["well_formed"].passed  # what it could do where answers may be longer tells nothing
+    assert after["well_formed"] < 0.9
 
 
 def test_the_bases_length_is_handed_on_from_champion_to_champion(tiny, tiny_folder, tmp_path):
@@ -181,7 +185,8 @@ def test_where_the_truth_is_known_correctness_is_a_gate_too(tiny, tiny_folder, t
     settings = settings_for(tmp_path, tiny_folder)
     _, asked = divide_prompts([], "starter")
     trial = Trial(tiny, "base", asked, "starter", settings, sampling=settings.sampling, seed=0)
-    results, after = trial.run(RewardModel(tiny, "judge"), {"correct": 0.8}, reward=RewardModel(tiny, "reward"))
+    told = {"correct": 0.8, "most_tokens": settings.sampling.max_tokens}
+    results, after = trial.run(RewardModel(tiny, "judge"), told, reward=RewardModel(tiny, "reward"))
     gate = next(result for result in results if result.name == "correct")
     assert (gate.passed, gate.value, gate.threshold) == (False, 0.0, pytest.approx(0.75))
     assert after["correct"] == 0.8
