@@ -46,12 +46,13 @@ learning: install $(VENV)/trl/installed ## How fast it learns, measured anew in 
 	@OMP_NUM_THREADS=1 $(BIN)/plaudit bench learning --adversaries 0.2 --json docs/learning/adversaries-20.json $(ARGS)
 	@OMP_NUM_THREADS=1 $(BIN)/plaudit bench learning --adversaries 0.35 --json docs/learning/adversaries-35.json $(ARGS)
 	@OMP_NUM_THREADS=1 $(BIN)/plaudit bench learning --algorithm ppo --adversaries 0,0.2,0.35 --json docs/learning/algorithms.json $(ARGS)
-	@OMP_NUM_THREADS=1 $(BIN)/plaudit bench learning --algorithm dpo,kto --adversaries 0,0.2,0.35 --json docs/learning/algorithms-trl.json $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/plaudit bench learning --algorithm dpo --adversaries 0,0.2,0.35 --json docs/learning/algorithms-dpo.json $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/plaudit bench learning --algorithm kto --adversaries 0,0.2,0.35 --json docs/learning/algorithms-kto.json $(ARGS)
 	@OMP_NUM_THREADS=1 $(BIN)/plaudit bench curve --json docs/learning/curve.json
 	@$(BIN)/plaudit bench ppo --json docs/learning/ppo.json
 	@$(BIN)/plaudit bench chat --json docs/learning/chat.json
 	@for seed in 0 1 2; do $(BIN)/plaudit demo --seed $$seed --report docs/learning/demo-$$seed.json; done
-	@$(BIN)/plaudit demo --model smollm2 --report docs/learning/demo-smollm2.json
+	@for seed in 0 1; do $(BIN)/plaudit demo --model smollm2 --seed $$seed --report docs/learning/demo-smollm2-$$seed.json; done
 	@$(BIN)/plaudit bench page docs/learning/*.json
 
 chaos: install ## Kill, cut and fill what feedback passes, and count what is lost: nothing. ARGS=--full
