@@ -41,7 +41,7 @@ bench: install $(VENV)/bench/installed $(VENV)/trl/installed ## Gateway beside L
 
 # docs/learning/hh.json is as it was: it needs real people's votes (plaudit bench reward --data FILE --format hh-rlhf).
 learning: install $(VENV)/trl/installed ## How fast it learns, measured anew in four hours or so: docs/learning.md, its plots and JSON.
-	@rm -f docs/learning/adversaries*.json
+	@rm -f docs/learning/adversaries*.json docs/learning/algorithms-35.json
 	@OMP_NUM_THREADS=1 $(BIN)/plaudit bench learning --json docs/learning/clean.json $(ARGS)
 	@OMP_NUM_THREADS=1 $(BIN)/plaudit bench learning --adversaries 0.2 --json docs/learning/adversaries-20.json $(ARGS)
 	@OMP_NUM_THREADS=1 $(BIN)/plaudit bench learning --adversaries 0.35 --json docs/learning/adversaries-35.json $(ARGS)
@@ -51,6 +51,7 @@ learning: install $(VENV)/trl/installed ## How fast it learns, measured anew in 
 	@OMP_NUM_THREADS=1 $(BIN)/plaudit bench curve --json docs/learning/curve.json
 	@$(BIN)/plaudit bench ppo --json docs/learning/ppo.json
 	@$(BIN)/plaudit bench chat --json docs/learning/chat.json
+	@$(BIN)/plaudit bench chat --model smollm2 --rounds 3 --seconds 40 --json docs/learning/chat-smollm2.json
 	@for seed in 0 1 2; do $(BIN)/plaudit demo --seed $$seed --report docs/learning/demo-$$seed.json; done
 	@for seed in 0 1; do $(BIN)/plaudit demo --model smollm2 --seed $$seed --report docs/learning/demo-smollm2-$$seed.json; done
 	@$(BIN)/plaudit bench page docs/learning/*.json
