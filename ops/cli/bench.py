@@ -100,7 +100,7 @@ def chat(
     from ops.bench.chat import Options, run
 
     options = Options(model=model, rounds=rounds, seconds=seconds, streams=streams, tokens=tokens)
-    _show("Chat beside the trainer", json, lambda report: run(options, report))
+    _show(f"Chat beside the trainer, {model}", json, lambda report: run(options, report))
 
 
 @app.command()
