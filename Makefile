@@ -53,7 +53,7 @@ learning: install $(VENV)/trl/installed ## How fast it learns, measured anew in 
 	@$(BIN)/plaudit bench chat --json docs/learning/chat.json
 	@$(BIN)/plaudit bench chat --model smollm2 --rounds 3 --seconds 40 --json docs/learning/chat-smollm2.json
 	@for seed in 0 1 2; do $(BIN)/plaudit demo --seed $$seed --report docs/learning/demo-$$seed.json; done
-	@for seed in 0 1; do $(BIN)/plaudit demo --model smollm2 --seed $$seed --report docs/learning/demo-smollm2-$$seed.json; done
+	@for seed in 0 1 2; do $(BIN)/plaudit demo --model smollm2 --seed $$seed --report docs/learning/demo-smollm2-$$seed.json; done
 	@$(BIN)/plaudit bench page docs/learning/*.json
 
 chaos: install ## Kill, cut and fill what feedback passes, and count what is lost: nothing. ARGS=--full

@@ -13,7 +13,7 @@ from ops.demo.run import run_demo
 @pytest.mark.timeout(800)
 def test_votes_become_a_better_champion_without_a_failed_request(starter, model_cache, tmp_path, free_port, monkeypatch, capsys):
     """Gates with a margin of a standard error refuse a good adapter of so few votes now and then: then there are more votes."""
-    monkeypatch.setenv("PLAUDIT_TRAIN__PPO__STEPS", "14")
+    monkeypatch.setenv("PLAUDIT_TRAIN__PPO__STEPS", "18")
     monkeypatch.setenv("PLAUDIT_TRAIN__PPO__PROMPTS_PER_STEP", "16")
     few = {"votes": 1500, "votes_per_cycle": 400, "rollout_votes": 300, "promotions": 1}
     plan = Plan(seed=3, seconds=500, cycle_seconds=60, evaluation_prompts=300, **few)
