@@ -47,7 +47,7 @@ class SamplingSettings(_Group):
 
     temperature: float = Field(default=0.3, ge=0, le=2, description="For a single answer.")
     pair_temperature: float = Field(default=0.7, ge=0, le=2, description="For answers shown side by side.")
-    max_tokens: int = Field(default=256, ge=1, le=8192)
+    max_tokens: int = Field(default=256, ge=1, le=8192, description="Of an answer; as long are those that the gates look at.")
 
 
 class EngineSettings(_Group):

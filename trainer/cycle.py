@@ -92,6 +92,8 @@ class Trainer:
 
     def _train(self, cycle: Attempt, short: str) -> Failure | None:
         """All stages but the last, and what they came to nothing by."""
+        if not cycle.batch.prompts:
+            return "failed", "nothing that people asked can be asked again: it had tools, was not answered, or has been erased"
         try:
             cycle.model = load_model(self._settings, cycle.ref)
             self.learn(cycle)
@@ -146,10 +148,6 @@ class Trainer:
     def improve(self, cycle: Attempt) -> None:
         """A new adapter, learnt by the settings' algorithm from the champion's weights on."""
         train = self._settings.train
-        if not cycle.batch.prompts:
-            raise NothingToLearn(
-                "nothing that people asked can be asked again: it had tools, was not answered, or has been erased"
-            )
         source = None if cycle.champion == BASE else self._registry.path(cycle.batch.champion)
         if source is not None:
             cycle.model.add(CHAMPION, source=source)

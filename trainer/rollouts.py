@@ -185,12 +185,10 @@ class EngineRollouts:
         self._swept = True
 
     def _client(self) -> httpx.AsyncClient:
-        if self._url.startswith("unix:"):
-            transport = httpx.AsyncHTTPTransport(uds=self._url.removeprefix("unix:"))
-            return httpx.AsyncClient(
-                transport=transport, base_url="http://engine", timeout=self._timeout_s, headers=self._headers
-            )
-        return httpx.AsyncClient(base_url=self._url, timeout=self._timeout_s, headers=self._headers)
+        transport, url = None, self._url
+        if url.startswith("unix:"):
+            transport, url = httpx.AsyncHTTPTransport(uds=url.removeprefix("unix:")), "http://engine"
+        return httpx.AsyncClient(transport=transport, base_url=url, timeout=self._timeout_s, headers=self._headers)
 
 
 async def _complete(client: httpx.AsyncClient, body: dict[str, Any]) -> list[dict[str, Any]]:

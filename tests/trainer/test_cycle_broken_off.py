@@ -78,10 +78,8 @@ class Killed(BaseException):
     pass
 
 
-@pytest.mark.parametrize("change", ["seed", "votes"])
-def test_a_cycle_that_would_not_be_the_same_is_begun_anew(tmp_path, tiny_folder, change):
-    settings = settings_for(tmp_path, tiny_folder, keep_every=1)
-    logged(settings, events(60))
+def killed_at_work(settings) -> None:
+    """A cycle's last step is kept, and nothing of it committed."""
 
     def die(step: str) -> None:
         if step == "durable":
@@ -89,6 +87,13 @@ def test_a_cycle_that_would_not_be_the_same_is_begun_anew(tmp_path, tiny_folder,
 
     with pytest.raises(Killed), trainer_of(settings, fault=die) as trainer:
         trainer.cycle(asked=True)
+
+
+@pytest.mark.parametrize("change", ["seed", "votes"])
+def test_a_cycle_that_would_not_be_the_same_is_begun_anew(tmp_path, tiny_folder, change):
+    settings = settings_for(tmp_path, tiny_folder, keep_every=1)
+    logged(settings, events(60))
+    killed_at_work(settings)
     assert (settings.trainer_dir / "progress" / "step-000002").is_dir()
     if change == "seed":
         settings = settings.model_copy(update={"seed": 1})
@@ -103,13 +108,7 @@ def test_a_cycle_that_would_not_be_the_same_is_begun_anew(tmp_path, tiny_folder,
 def test_what_has_begun_goes_on_outside_of_the_hours_too(tmp_path, tiny_folder):
     settings = settings_for(tmp_path, tiny_folder, keep_every=1)
     logged(settings, events(60))
-
-    def die(step: str) -> None:
-        if step == "durable":
-            raise Killed
-
-    with pytest.raises(Killed), trainer_of(settings, fault=die) as trainer:
-        trainer.cycle(asked=True)
+    killed_at_work(settings)
     logged(settings, events(20, seed=1))  # which the cycle knows nothing of
     hour = time.localtime().tm_hour
     closed = settings.train.model_copy(update={"hours": f"{(hour + 2) % 24}-{(hour + 3) % 24}"})
